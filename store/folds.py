@@ -1,0 +1,83 @@
+"""Folds that never share a group between training and test rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixed_signals.store.errors import UsageError
+from mixed_signals.store.views import Views
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split into training and test utterances.
+
+    Attributes
+    ----------
+    partition, fold : int
+        Which shuffle of the groups, and which fold of it.
+    train_ids, test_ids : ndarray of str
+        Utterance ids.
+    """
+
+    partition: int
+    fold: int
+    train_ids: np.ndarray
+    test_ids: np.ndarray
+
+
+def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partition: int = 0) -> list[Fold]:
+    """Split the utterances of `views` into stratified folds, each utterance tested once.
+
+    Parameters
+    ----------
+    views : Views
+    n_folds : int
+        At least 2.
+    group : str or None
+        The utterance column whose values stay together (speaker, dialog). None splits utterances
+        freely: rows of one speaker then stand on both sides.
+    partition : int
+        Seed of the shuffle. Other seeds (of heads) never change the folds.
+
+    Returns
+    -------
+    list of Fold, length `n_folds`
+
+    Raises
+    ------
+    UsageError
+        If there are fewer groups than folds, or some fold would train or test on nothing, or train on
+        a single class.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if n_folds < 2:
+        raise UsageError(f"folds: at least 2, not {n_folds}")
+    ids, y = views.ids, views.y
+    if group is None:
+        groups = ids
+    elif group == "group" and views.groups is None:
+        raise UsageError("the corpus has no groups; name a column that holds speakers or dialogs (--group)")
+    else:
+        groups = views.groups_by(group)
+    n_groups = len(set(groups))
+    if n_groups < n_folds:
+        raise UsageError(f"{n_groups} groups cannot make {n_folds} folds; ask for fewer folds")
+    # Groups are shuffled here as well, so that the folds depend on ids and not on the order of the rows.
+    by_id = np.argsort(ids.astype(str))
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=partition)
+    codes = np.unique(y.astype(str), return_inverse=True)[1][by_id]
+    group_codes = np.unique(groups.astype(str), return_inverse=True)[1][by_id]
+    made = []
+    for number, (train, test) in enumerate(splitter.split(by_id, codes, group_codes)):
+        train_rows, test_rows = np.sort(by_id[train]), np.sort(by_id[test])
+        if not len(test_rows) or len(set(y[train_rows])) < 2:
+            raise UsageError(
+                f"fold {number} of {n_folds} has {len(test_rows)} test rows and trains on "
+                f"{len(set(y[train_rows]))} of {len(views.classes)} classes; ask for fewer folds"
+            )
+        made.append(Fold(partition, number, ids[train_rows], ids[test_rows]))
+    return made
