@@ -35,10 +35,10 @@ def import_(
     ] = None,
     media_root: Annotated[
         Path | None,
-        typer.Option(help="What media paths are relative to.  [default: the first file's folder]"),
+        typer.Option(help="What media paths are relative to. (default: the first file's folder)"),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the corpus.  [default: the first file's folder's name]")
+        str | None, typer.Option(help="Name of the corpus. (default: the first file's folder's name)")
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -90,3 +90,29 @@ def import_(
             highlight=False,
             soft_wrap=True,
         )
+
+
+@app.command()
+def show(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")], debug: Debug = False
+) -> None:
+    """Show the corpus of a store: labels, groups, ratings, and the first utterances.
+
+    [bold]Example:[/] mixed-signals corpus show my.store
+    """
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mixed_signals.store.folder import Store
+
+    corpus = Store.open(store).corpus
+    console = stdout()
+    console.print(str(corpus), highlight=False, markup=False)
+    table = Table(box=SIMPLE)
+    columns = [c for c in ("utterance_id", "media", "label", "group", "text") if (corpus.utterances[c] != "").any()]
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in corpus.utterances[columns].head(5).itertuples(index=False):
+        table.add_row(*(escape(str(value)) for value in row))
+    console.print(table)

@@ -251,7 +251,7 @@ class FeatureWriter:
         self._row_hashes = row_hashes
         self._dimensions = dimensions
         self._facts = dict(facts or {})
-        self._lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        self._lock = filelock.FileLock(str(path.with_name(f".{path.name}.lock")))
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,9 @@ metrics : one row per model and metric
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -45,13 +45,23 @@ METRIC_COLUMNS = [
 
 
 def model_name(head: str, modalities: tuple[str, ...]) -> str:
-    """Return the name of a model: its head and the modalities it sees, ``gated:text+audio``."""
-    return f"{head}:{'+'.join(modalities)}"
+    """Return the name of a model: its head and the modalities it sees, ``gated:text+audio``.
+
+    A sentinel sees none and is called by its head's name alone.
+    """
+    return f"{head}:{'+'.join(modalities)}" if modalities else head
 
 
 def probability_columns(classes: tuple[str, ...]) -> list[str]:
     """Return the names of the probability columns, in the order of the classes."""
     return [f"p_{label}" for label in classes]
+
+
+class SavableHead(Protocol):
+    """A fitted head that can write itself to one file."""
+
+    def save(self, stem: str) -> str:
+        """Write the head to a file whose name begins with `stem` and return its path."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,8 @@ class Run:
         The call, the feature sets' fingerprints, classes, library versions and times.
     name : str
         The run's name in its store; empty before it is saved.
+    heads : dict of str to head
+        The fitted heads by file stem; empty when the run was read back (`load_head` reads each from its file).
     """
 
     predictions: pd.DataFrame
@@ -73,6 +85,7 @@ class Run:
     metrics: pd.DataFrame
     info: dict[str, Any]
     name: str = ""
+    heads: dict[str, SavableHead] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         n = self.predictions["utterance_id"].nunique()
@@ -102,6 +115,9 @@ class Run:
         write_parquet(unfinished / "gates.parquet", self.gates)
         write_json(unfinished / "metrics.json", _records(self.metrics))
         write_json(unfinished / "run.json", self.info)
+        (unfinished / "heads").mkdir()
+        for stem, head in self.heads.items():
+            head.save(str(unfinished / "heads" / stem))
         unfinished.rename(folder)
         return folder
 

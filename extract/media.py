@@ -1,0 +1,196 @@
+"""Decoding with PyAV: an utterance's sound as mono samples, its picture as frames at a steady rate.
+
+Times are seconds from the start of the file (the earliest of its streams). Start and end are honoured to the
+sample before resampling, and to the frame by time stamp, so a variable frame rate does not shift anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SILENCE_DBFS = -80.0
+"""Sound whose root mean square is below this level (relative to full scale) counts as silent."""
+
+_SEEK_MARGIN = 1.0  # seconds before the start at which decoding begins, so that decoders have settled
+
+
+class Absent(Exception):  # noqa: N818 - a state of an utterance rather than a fault
+    """The utterance has no such modality (no media, no audio track, silence, no face, no words)."""
+
+
+class Unreadable(Exception):  # noqa: N818
+    """The utterance's media is there but cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance as an encoder sees it.
+
+    Attributes
+    ----------
+    utterance_id, text : str
+    media : Path or None
+    start, end : float or None
+        Seconds into the media; None means from its beginning, to its end.
+    """
+
+    utterance_id: str
+    text: str = ""
+    media: Path | None = None
+    start: float | None = None
+    end: float | None = None
+
+    def waveform(self, rate: int) -> np.ndarray:
+        """Return the sound between start and end as mono float32 samples at `rate` Hz, shape (n,).
+
+        Raises
+        ------
+        Absent
+            If there is no media, no audio track, or nothing but silence.
+        Unreadable
+            If the file is not there or cannot be decoded.
+        """
+        with _opened(self.media) as container:
+            if not container.streams.audio:
+                raise Absent("no audio track")
+            native, samples = _mono(container, self.start or 0.0, self.end)
+        if not len(samples):
+            raise Unreadable(f"no sound between {self.start or 0:g} s and {_end(self.end)}")
+        level = 10 * np.log10(np.mean(samples.astype(np.float64) ** 2) + 1e-20)
+        if level < SILENCE_DBFS:
+            raise Absent(f"silent (below {SILENCE_DBFS:g} dBFS)")
+        return samples if native == rate else _resampled(samples, native, rate)
+
+    def frames(self, rate: float) -> Iterator[np.ndarray]:
+        """Yield the pictures between start and end at `rate` frames per second, RGB uint8 (height, width, 3).
+
+        At each step the picture on screen at that time is given; display rotation is applied.
+
+        Raises
+        ------
+        Absent
+            If there is no media or no video stream.
+        Unreadable
+            If the file is not there or cannot be decoded.
+        """
+        with _opened(self.media) as container:
+            if not [s for s in container.streams.video if not s.disposition & _attached_picture()]:
+                raise Absent("no video stream")
+            count = 0
+            for frame in _steady(container, self.start or 0.0, self.end, rate):
+                count += 1
+                yield _upright(frame)
+            if not count:
+                raise Unreadable(f"no picture between {self.start or 0:g} s and {_end(self.end)}")
+
+
+def _attached_picture() -> Any:
+    from av.stream import Disposition
+
+    return Disposition.attached_pic
+
+
+def _end(end: float | None) -> str:
+    return "the end" if end is None else f"{end:g} s"
+
+
+@contextmanager
+def _opened(media: Path | None) -> Iterator[Any]:
+    """Open a file and turn every decoding error inside the block into `Unreadable`."""
+    import av
+
+    if media is None:
+        raise Absent("no media")
+    if not media.is_file():
+        raise Unreadable("the file does not exist")
+    try:
+        with av.open(str(media)) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise Unreadable(f"not readable as media ({error.strerror or error})") from error
+
+
+def _origin(container: Any) -> float:
+    """Return the time stamp, in seconds, that counts as the file's beginning."""
+    return float(container.start_time or 0) / 1_000_000
+
+
+def _seek(container: Any, stream: Any, start: float) -> None:
+    if start > _SEEK_MARGIN and container.format.name != "mpeg":  # MPEG-1 streams are read from the beginning
+        time = start - _SEEK_MARGIN + _origin(container)
+        container.seek(int(time / stream.time_base), stream=stream, backward=True)
+
+
+def _mono(container: Any, start: float, end: float | None) -> tuple[int, np.ndarray]:
+    """Return the native sample rate and the samples between start and end, channels averaged."""
+    import av
+
+    stream = container.streams.audio[0]
+    _seek(container, stream, start)
+    native = int(stream.rate)
+    planar = av.AudioResampler(format="fltp", layout=stream.layout, rate=native)
+    first, last = round(start * native), None if end is None else round(end * native)
+    position: int | None = None
+    pieces = []
+    for frame in container.decode(stream):
+        if position is None:  # later frames follow without gaps
+            position = 0 if frame.time is None else round((frame.time - _origin(container)) * native)
+        for converted in planar.resample(frame):
+            samples = converted.to_ndarray().mean(axis=0)
+            low = max(first - position, 0)
+            high = len(samples) if last is None else min(last - position, len(samples))
+            if low < high:
+                pieces.append(samples[low:high])
+            position += len(samples)
+        if last is not None and position >= last:
+            break
+    return native, np.concatenate(pieces).astype(np.float32) if pieces else np.zeros(0, np.float32)
+
+
+def _resampled(samples: np.ndarray, native: int, rate: int) -> np.ndarray:
+    import av
+
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+    frame.sample_rate = native
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+    pieces = [piece.to_ndarray()[0] for given in (frame, None) for piece in resampler.resample(given)]
+    return np.concatenate(pieces)
+
+
+def _steady(container: Any, start: float, end: float | None, rate: float) -> Iterator[Any]:
+    """Yield the frame on screen at start, start + 1/rate, ... before the end (or the last frame's end)."""
+    stream = container.streams.video[0]
+    stream.thread_type = "SLICE"
+    _seek(container, stream, start)
+    origin = _origin(container)
+    shown = None
+    step = 0
+    for frame in container.decode(stream):
+        if frame.time is None:
+            continue
+        time = frame.time - origin
+        # Everything due before this frame comes on screen is the frame before it.
+        while shown is not None and (due := start + step / rate) < time - 1e-6:
+            if end is not None and due >= end:
+                return
+            yield shown
+            step += 1
+        shown = frame
+    if shown is None:
+        return
+    last = (shown.time or 0.0) - origin + 1 / float(stream.average_rate or rate)
+    while (due := start + step / rate) < (last if end is None else min(end, last)) - 1e-6:
+        yield shown
+        step += 1
+
+
+def _upright(frame: Any) -> np.ndarray:
+    picture: np.ndarray = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture

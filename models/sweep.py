@@ -1,0 +1,293 @@
+"""The sweep: every head on every subset of modalities, fold and seed, out of fold."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixed_signals.models.baselines import group_majority, majority
+from mixed_signals.models.heads import head_kind, make_head
+from mixed_signals.models.metrics import score
+from mixed_signals.store import Fold, Run, UsageError, Views
+from mixed_signals.store import folds as make_folds
+from mixed_signals.store.predictions import GATE_COLUMNS, model_name, probability_columns
+from mixed_signals.store.provenance import library_versions
+
+Subset = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One head to be fitted: what it is, what it sees, and its fold and seed."""
+
+    head: str
+    subset: Subset
+    fold: Fold
+    seed: int
+
+    @property
+    def file_stem(self) -> str:
+        """Name of the head's file: head, modalities, partition, fold, seed."""
+        place = f"p{self.fold.partition}.f{self.fold.fold}.s{self.seed}"
+        return f"{self.head}.{'+'.join(self.subset)}.{place}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted head with its predictions for the fold's test rows."""
+
+    fit: Fit
+    head: Any
+    ids: np.ndarray
+    probabilities: np.ndarray
+    gates: np.ndarray | None
+    contributions: np.ndarray | None
+
+
+def all_subsets(modalities: Sequence[str]) -> list[Subset]:
+    """Return every non-empty subset, small ones first, modalities in their given order.
+
+    Examples
+    --------
+    >>> all_subsets(["text", "audio"])
+    [('text',), ('audio',), ('text', 'audio')]
+    """
+    return [subset for size in range(1, len(modalities) + 1) for subset in combinations(modalities, size)]
+
+
+def sweep(
+    views: Views,
+    heads: Sequence[str] = ("logistic", "xgboost", "gated"),
+    subsets: str | Sequence[Subset] = "all",
+    folds: Sequence[Fold] | None = None,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    *,
+    group: str | None = "group",
+    n_jobs: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Run:
+    """Fit every head on every subset, fold and seed, and predict the utterances that each fold holds out.
+
+    Parameters
+    ----------
+    views : Views
+    heads : sequence of str
+        Names in `mixed_signals.models.HEADS`. Heads that do not depend on a seed are fitted with the first only.
+    subsets : "all" or sequence of tuples
+        Which modalities a head sees.
+    folds : sequence of Fold, optional
+        From `mixed_signals.store.folds`; five grouped folds by default.
+    seeds : sequence of int
+        Seeds of the heads; they never change the folds.
+    group : str or None
+        The column whose values are kept apart and resampled for intervals. None means utterances.
+    n_jobs : int, optional
+        Heads fitted at the same time, one thread each; all cores by default.
+    on_progress : callable, optional
+        Called with the number of heads just finished.
+
+    Returns
+    -------
+    Run
+        Not saved yet; its `heads` are the fitted heads by file stem.
+
+    Raises
+    ------
+    UsageError
+        If a head or modality is unknown, there is no seed, or a fold shares a group between training and
+        test rows.
+    """
+    started = time.perf_counter()
+    chosen = all_subsets(views.modalities) if subsets == "all" else [tuple(s) for s in subsets]
+    for name in heads:
+        head_kind(name)
+    for subset in chosen:
+        if unknown := set(subset) - set(views.modalities):
+            raise UsageError(
+                f"subset {'+'.join(subset)}: no {unknown.pop()!r} among {', '.join(views.modalities)}"
+            )
+    if not heads or not len(seeds) or len(set(seeds)) < len(seeds):
+        raise UsageError("name at least one head, and at least one seed, each seed once")
+    folds = list(folds if folds is not None else make_folds(views, group=group))
+    groups = _groups(views, group)
+    _refuse_shared_groups(views, folds, groups)
+    fits = [
+        Fit(name, subset, fold, seed)
+        for name in heads
+        for subset in chosen
+        for fold in folds
+        for seed in (seeds if head_kind(name).seeded else seeds[:1])
+    ]
+    fitted = _run(views, fits, groups, n_jobs or os.cpu_count() or 1, on_progress)
+    sentinels = {"majority": majority(views, folds)}
+    if groups is not None:
+        split = [group_majority(views, groups, len(folds), p) for p in sorted({f.partition for f in folds})]
+        sentinels["group-majority"] = [result for results in split for result in results]
+    predictions = _predictions(views, fitted, sentinels)
+    by_id = None if groups is None else dict(zip(views.ids, groups, strict=True))
+    return Run(
+        predictions=predictions,
+        gates=_gates(fitted),
+        metrics=score(predictions, views.classes, by_id),
+        info={
+            "target": views.target,
+            "classes": list(views.classes),
+            "features": views.features,
+            "left_out": views.left_out,
+            "heads": list(heads),
+            "subsets": ["+".join(subset) for subset in chosen],
+            "seeds": [int(seed) for seed in seeds],
+            "group": group if groups is not None else None,
+            "folds": [
+                {
+                    "partition": f.partition,
+                    "fold": f.fold,
+                    "n_train": len(f.train_ids),
+                    "n_test": len(f.test_ids),
+                }
+                for f in folds
+            ],
+            "n_utterances": len(views),
+            "seconds": round(time.perf_counter() - started, 2),
+            "python": platform.python_version(),
+            "versions": library_versions(("mixed-signals", "numpy", "scikit-learn", "torch", "xgboost")),
+        },
+        heads={result.fit.file_stem: result.head for result in fitted},
+    )
+
+
+def _groups(views: Views, group: str | None) -> np.ndarray | None:
+    """Return the groups to keep apart, or None where utterances stand alone."""
+    if group is None or (group == "group" and views.groups is None):
+        return None
+    return views.groups_by(group)
+
+
+def _refuse_shared_groups(views: Views, folds: Sequence[Fold], groups: np.ndarray | None) -> None:
+    by_id = dict(zip(views.ids, views.ids if groups is None else groups, strict=True))
+    what = "utterances" if groups is None else "groups"
+    for fold in folds:
+        unknown = [i for i in (*fold.train_ids, *fold.test_ids) if i not in by_id]
+        if unknown:
+            raise UsageError(f"fold {fold.fold}: {len(unknown)} ids are not in the views, e.g. {unknown[:3]}")
+        shared = {by_id[i] for i in fold.train_ids} & {by_id[i] for i in fold.test_ids}
+        if shared:
+            raise UsageError(
+                f"fold {fold.fold} of partition {fold.partition} shares {len(shared)} {what} between training and "
+                f"test rows, e.g. {sorted(shared)[:3]}; make folds with mixed_signals.store.folds"
+            )
+
+
+def _run(
+    views: Views,
+    fits: Sequence[Fit],
+    groups: np.ndarray | None,
+    n_jobs: int,
+    on_progress: Callable[[int], None] | None,
+) -> list[Fitted]:
+    from joblib import Parallel, delayed, parallel_config
+
+    position = {utterance: row for row, utterance in enumerate(views.ids)}
+    y = views.y
+    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+
+    def tasks() -> Iterator[Any]:
+        for index, fit in enumerate(fits):
+            train = np.array([position[i] for i in fit.fold.train_ids])
+            test = np.array([position[i] for i in fit.fold.test_ids])
+            yield delayed(_fit_one)(index, fit, views.X, y, codes, views.blocks, train, test)
+
+    results: list[Fitted | None] = [None] * len(fits)
+    # One thread a head: parallel fits that each take every core are many times slower.
+    with parallel_config("loky", n_jobs=min(n_jobs, len(fits)), inner_max_num_threads=1):
+        for index, result in Parallel(return_as="generator_unordered")(tasks()):
+            results[index] = result
+            if on_progress is not None:
+                on_progress(1)
+    return [result for result in results if result is not None]
+
+
+def _fit_one(
+    index: int,
+    fit: Fit,
+    X: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray | None,
+    blocks: dict[str, slice],
+    train: np.ndarray,
+    test: np.ndarray,
+) -> tuple[int, Fitted]:
+    if fit.head == "gated":
+        import torch
+
+        torch.set_num_threads(1)
+    columns = np.concatenate([np.arange(blocks[m].start, blocks[m].stop) for m in fit.subset])
+    widths = [blocks[m].stop - blocks[m].start for m in fit.subset]
+    stops = np.cumsum(widths)
+    own = {
+        m: (int(stop) - width, int(stop)) for m, stop, width in zip(fit.subset, stops, widths, strict=True)
+    }
+    head = make_head(fit.head, own, fit.seed)
+    head.fit(X[np.ix_(train, columns)], y[train], groups=None if groups is None else groups[train])
+    held_out = X[np.ix_(test, columns)]
+    gates, contributions = head.explain(held_out) if head_kind(fit.head).fusion else (None, None)
+    return index, Fitted(fit, head, fit.fold.test_ids, head.predict_proba(held_out), gates, contributions)
+
+
+def _predictions(
+    views: Views,
+    fitted: Sequence[Fitted],
+    sentinels: dict[str, list[tuple[Fold, np.ndarray, np.ndarray]]],
+) -> pd.DataFrame:
+    label_of = dict(zip(views.ids, views.y, strict=True))
+    classes = np.array(views.classes, dtype=object)
+    columns = probability_columns(views.classes)
+    tables = []
+
+    def add(head: str, subset: Subset, fold: Fold, seed: int, ids: np.ndarray, P: np.ndarray) -> None:
+        table = pd.DataFrame({"utterance_id": ids})
+        table["model"] = model_name(head, subset)
+        table["head"], table["modalities"] = head, "+".join(subset)
+        table["partition"], table["fold"], table["seed"] = fold.partition, fold.fold, seed
+        table["label_true"] = [label_of[utterance] for utterance in ids]
+        table["label_pred"] = classes[P.argmax(axis=1)]
+        table[columns] = P
+        tables.append(table)
+
+    for name, results in sentinels.items():
+        for fold, ids, P in results:
+            add(name, (), fold, 0, ids, P)
+    for result in fitted:
+        # A class that a training fold lacks has probability 0 there.
+        P = np.zeros((len(result.ids), len(classes)))
+        P[:, pd.Index(classes).get_indexer(pd.Index(result.head.classes_, dtype=object))] = (
+            result.probabilities
+        )
+        add(result.fit.head, result.fit.subset, result.fit.fold, result.fit.seed, result.ids, P)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _gates(fitted: Sequence[Fitted]) -> pd.DataFrame:
+    tables = []
+    for result in fitted:
+        if result.gates is None or result.contributions is None:
+            continue
+        fit = result.fit
+        for column, modality in enumerate(fit.subset):
+            table = pd.DataFrame({"utterance_id": result.ids})
+            table["model"] = model_name(fit.head, fit.subset)
+            table["head"], table["modalities"] = fit.head, "+".join(fit.subset)
+            table["partition"], table["fold"], table["seed"] = fit.fold.partition, fit.fold.fold, fit.seed
+            table["modality"] = modality
+            table["gate"] = result.gates[:, column]
+            table["contribution"] = result.contributions[:, column]
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=GATE_COLUMNS)
