@@ -115,7 +115,7 @@ def _make_corpus(folder: Path, settings: dict[str, int]) -> None:
             )
         stdout().print("there already", highlight=False)
         return
-    make_demo_corpus = import_module("mixed_signals.extract.demo_corpus").make_demo_corpus
+    make_demo_corpus = import_module("mixed_signals.extract.demo.corpus").make_demo_corpus
     with progress("rendering", settings["utterances"]) as advance:
         make_demo_corpus(
             folder, n_utterances=settings["utterances"], seed=settings["seed"], on_progress=advance

@@ -1,6 +1,6 @@
 """Public names of this package, and the module each one comes from."""
 
-from .demo_corpus import make_demo_corpus
+from .demo.corpus import make_demo_corpus
 from .encoders import PRESETS, make_encoder
 from .media import Clip
 

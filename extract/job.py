@@ -174,13 +174,13 @@ _worker_encoder: Encoder | None = None
 
 def _begin_worker(encoder: Encoder) -> None:
     """Load the encoder once in a worker process, which uses one thread and leaves Ctrl-C to its parent."""
-    import atexit
     import signal
+    from multiprocessing.util import Finalize
 
     global _worker_encoder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     encoder.load()
-    atexit.register(encoder.close)
+    Finalize(None, encoder.close, exitpriority=1)  # earlier than atexit, while native threads still run
     _worker_encoder = encoder
 
 

@@ -191,6 +191,5 @@ def _steady(container: Any, start: float, end: float | None, rate: float) -> Ite
 
 
 def _upright(frame: Any) -> np.ndarray:
-    picture: np.ndarray = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    """Return the picture as displayed, in one block of memory (decoders pad their rows; native code may not)."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4))

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 from xgboost import Booster, DMatrix, train
 
+from mixed_signals.models.base import BaseHead
 from mixed_signals.models.inner import inner_folds
 
 _ATTRIBUTE = "mixed_signals"
 
 
-class XGBoostHead(ClassifierMixin, BaseEstimator):
+class XGBoostHead(BaseHead):
     """XGBoost with settings for embeddings: shallow trees, row and column sampling, few bins, early stopping.
 
     Absent features (NaN) go the way that each split learns for them.
@@ -60,11 +58,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
         """Fit on X (N, D), labels y (N,); whole groups are held out for early stopping."""
-        X, y = validate_data(self, X, y, ensure_all_finite="allow-nan")
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"the training rows hold one class only ({self.classes_[0]!r})")
+        X, codes = self._training_rows(X, y)
         settings = {
             "objective": "multi:softprob",
             "num_class": len(self.classes_),
@@ -97,15 +91,9 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities, shape (N, K)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        probabilities: np.ndarray = self.booster_.predict(DMatrix(X, nthread=1)).astype(np.float64)
+        rows = DMatrix(self._rows(X), nthread=1)
+        probabilities: np.ndarray = self.booster_.predict(rows).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable labels, shape (N,)."""
-        labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return labels
 
     def save(self, stem: str) -> str:
         """Write the head in XGBoost's own format to ``<stem>.json`` and return that path."""
@@ -134,8 +122,3 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         head.classes_ = np.array(described["classes"])
         head.n_features_in_ = described["n_features_in"]
         return head
-
-    def __sklearn_tags__(self):  # type: ignore[no-untyped-def]
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags

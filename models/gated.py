@@ -12,16 +12,13 @@ so that ``g_m U h_m`` is exactly what modality m adds to the logits. Gated multi
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from scipy.special import softmax
 
+from mixed_signals.models.base import BaseHead, standardization, standardized
 from mixed_signals.models.inner import inner_folds
 from mixed_signals.models.saving import read_arrays, write_arrays
 
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     Weights = dict[str, torch.Tensor]
 
 
-class GatedHead(ClassifierMixin, BaseEstimator):
+class GatedHead(BaseHead):
     """Gated fusion of column blocks; with one block, a one-hidden-layer network.
 
     Modality dropout hides whole modalities while training (always leaving one), which is what lets the head
@@ -93,16 +90,8 @@ class GatedHead(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
         """Fit on X (N, D), labels y (N,); whole groups are held out for early stopping."""
-        X, y = validate_data(self, X, y, ensure_all_finite="allow-nan")
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"the training rows hold one class only ({self.classes_[0]!r})")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value: its mean stays NaN
-            scaler = StandardScaler().fit(X)
-        self.mean_ = np.nan_to_num(scaler.mean_)
-        self.scale_ = np.where(np.nan_to_num(scaler.scale_) > 0, np.nan_to_num(scaler.scale_), 1.0)
+        X, codes = self._training_rows(X, y)
+        self.mean_, self.scale_ = standardization(X)
         pairs = inner_folds(codes, groups, 4, self.random_state)
         rows, held = pairs[0] if pairs else (np.arange(len(codes)), np.arange(0))
         self._train(X, codes, rows, held)
@@ -111,12 +100,8 @@ class GatedHead(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities, shape (N, K)."""
         logits, _, _ = self._forward_rows(X)
-        return _softmax(logits)
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable labels, shape (N,)."""
-        labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return labels
+        probabilities: np.ndarray = softmax(logits, axis=1)
+        return probabilities
 
     def explain(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what each modality does in each prediction.
@@ -149,11 +134,6 @@ class GatedHead(ClassifierMixin, BaseEstimator):
         loaded: Self = head
         return loaded
 
-    def __sklearn_tags__(self):  # type: ignore[no-untyped-def]
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
-
     def _blocks(self) -> dict[str, tuple[int, int]]:
         if self.blocks is None:
             return {"all": (0, self.n_features_in_)}
@@ -167,8 +147,8 @@ class GatedHead(ClassifierMixin, BaseEstimator):
         for start, stop in self._blocks().values():
             block = X[:, start:stop]
             present.append(np.isfinite(block).any(axis=1))
-            z = (block.astype(np.float64) - self.mean_[start:stop]) / self.scale_[start:stop]
-            inputs.append(torch.from_numpy(np.nan_to_num(z).astype(np.float32)))
+            z = standardized(block, self.mean_[start:stop], self.scale_[start:stop])
+            inputs.append(torch.from_numpy(z.astype(np.float32)))
         return inputs, torch.from_numpy(np.stack(present, axis=1))
 
     def _initial(self, generator: torch.Generator) -> Weights:
@@ -257,8 +237,7 @@ class GatedHead(ClassifierMixin, BaseEstimator):
         """Return logits (N, K), gates (N, M) and each modality's part of the logits (N, M, K), as float64."""
         import torch
 
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
+        X = self._rows(X)
         weights = {name: torch.from_numpy(value) for name, value in self.weights_.items()}
         inputs, present = self._tensors(X)
         with torch.no_grad():
@@ -274,9 +253,3 @@ def _hide(present: torch.Tensor, share: float, generator: torch.Generator) -> to
     kept = present & (torch.rand(present.shape, generator=generator) >= share)
     lost = ~kept.any(dim=1, keepdim=True)
     return torch.where(lost, present, kept)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities

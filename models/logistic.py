@@ -8,21 +8,18 @@ from typing import Self
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mixed_signals.models.base import BaseHead, standardization, standardized
 from mixed_signals.models.inner import inner_folds
 from mixed_signals.models.saving import read_arrays, write_arrays
 
 PENALTIES = tuple(10.0**k for k in range(-5, 2))
 
 
-class LogisticHead(ClassifierMixin, BaseEstimator):
+class LogisticHead(BaseHead):
     """L2-penalised multinomial logistic regression on standardised features.
 
     Absent features (NaN) take the training mean. The penalty is the one with the smallest mean log loss over
@@ -52,17 +49,9 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
         """Fit on X (N, D), labels y (N,); rows of one group stay together in the inner folds."""
-        X, y = validate_data(self, X, y, ensure_all_finite="allow-nan")
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"the training rows hold one class only ({self.classes_[0]!r})")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value: its mean stays NaN
-            scaler = StandardScaler().fit(X)
-        self.mean_ = np.nan_to_num(scaler.mean_)
-        self.scale_ = np.where(np.nan_to_num(scaler.scale_) > 0, np.nan_to_num(scaler.scale_), 1.0)
-        Z = self._standardised(X)
+        X, codes = self._training_rows(X, y)
+        self.mean_, self.scale_ = standardization(X)
+        Z = standardized(X, self.mean_, self.scale_)
         _, _, axes = np.linalg.svd(Z, full_matrices=False)
         rotated = Z @ axes.T
         path = sorted(self.penalties)
@@ -73,15 +62,9 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities, shape (N, K)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        probabilities: np.ndarray = softmax(self._standardised(X) @ self.coef_.T + self.intercept_, axis=1)
+        Z = standardized(self._rows(X), self.mean_, self.scale_)
+        probabilities: np.ndarray = softmax(Z @ self.coef_.T + self.intercept_, axis=1)
         return probabilities
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable labels, shape (N,)."""
-        labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return labels
 
     def save(self, stem: str) -> str:
         """Write the head to ``<stem>.safetensors`` and return that path."""
@@ -92,15 +75,6 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
     def load(cls, path: str) -> Self:
         """Read a head that `save` wrote."""
         return read_arrays(path, cls)
-
-    def __sklearn_tags__(self):  # type: ignore[no-untyped-def]
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
-
-    def _standardised(self, X: np.ndarray) -> np.ndarray:
-        Z: np.ndarray = (X.astype(np.float64) - self.mean_) / self.scale_
-        return np.nan_to_num(Z)
 
     def _choose(self, Z: np.ndarray, y: np.ndarray, groups: np.ndarray | None, path: list[float]) -> float:
         pairs = inner_folds(y, groups, self.n_inner_folds, seed=0) if self.n_inner_folds else []

@@ -109,11 +109,12 @@ class Corpus:
         ratings = None
         if self.ratings is not None and len(self.ratings):
             ratings = _plain(self.ratings, RATING_COLUMNS)
+            ratings["count"] = ratings["count"].fillna(1)
             problems += _rating_problems(ratings, set(utterances["utterance_id"]))
         if problems:
             raise InvalidCorpus(self.name, problems)
         if ratings is not None:
-            ratings["count"] = ratings["count"].fillna(1).astype("int64")
+            ratings["count"] = ratings["count"].astype("int64")
         object.__setattr__(self, "utterances", utterances)
         object.__setattr__(self, "ratings", ratings)
         classes = tuple(sorted(set(utterances["label"]) - {""}))

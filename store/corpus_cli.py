@@ -110,7 +110,9 @@ def show(
     console = stdout()
     console.print(str(corpus), highlight=False, markup=False)
     table = Table(box=SIMPLE)
-    columns = [c for c in ("utterance_id", "media", "label", "group", "text") if (corpus.utterances[c] != "").any()]
+    columns = [
+        c for c in ("utterance_id", "media", "label", "group", "text") if (corpus.utterances[c] != "").any()
+    ]
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in corpus.utterances[columns].head(5).itertuples(index=False):

@@ -1,0 +1,1 @@
+"""The report of an analysis: one self-contained page, and its figures as files."""

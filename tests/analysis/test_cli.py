@@ -1,0 +1,87 @@
+"""The command analyze-disagreement: output at two widths, one-line errors, exit codes, a quick --help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from synthetic_study import planted_store
+from typer.testing import CliRunner
+
+from mixed_signals.analysis.cli import app, main
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "st"
+    planted_store(path, n=120)
+    return path
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_tables_fit_and_the_report_is_named(store, width):
+    result = CliRunner(env={"COLUMNS": str(width)}).invoke(
+        app, [str(store), "--run", "study", "--head", "gated"]
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("report: ")) <= width
+    for words in ("majority", "audio / fusion", "agree right", "AUROC, contested", "above the seed floor"):
+        assert words in " ".join(result.output.split())
+    rows = [line for line in lines if line.startswith(("text / ", "audio / ", "video / "))]
+    assert len(rows) == 6
+    assert all(row.count("(") == row.count(")") == 2 for row in rows)
+    (named,) = (line.removeprefix("report: ") for line in lines if line.startswith("report: "))
+    assert named == str(store / "runs" / "study" / "analysis" / "report" / "index.html")
+
+
+def test_notes_go_to_standard_error(tmp_path):
+    planted_store(tmp_path / "st", n=60, n_seeds=1, rated=False)
+    result = CliRunner().invoke(
+        app, [str(tmp_path / "st"), "--run", "study", "--report", str(tmp_path / "out")]
+    )
+    assert result.exit_code == 0
+    assert "no ratings" in result.stderr
+    assert "one seed" in result.stderr
+    assert "no ratings" not in result.stdout
+    assert (tmp_path / "out" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{store}", "--run", "nothing"], "no run 'nothing'"),
+        (["{store}", "--run", "study", "--head", "svm"], "--head: no head 'svm' in this run; it has gated"),
+        (["{store}/runs", "--run", "study"], "no store here"),
+    ],
+)
+def test_wrong_calls_are_one_line_and_exit_2(store, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["analyze-disagreement", *(a.format(store=store) for a in arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert error.strip().count("\n") == 0
+
+
+def test_help_has_an_example_and_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom mixed_signals.analysis.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('numpy', 'pandas', 'scipy', 'matplotlib', 'torch') if m in sys.modules])"
+    )
+    import mixed_signals.store
+
+    root = str(mixed_signals.store.__file__).split("mixed_signals")[0]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": root}
+    )
+    assert time.perf_counter() - started < 5
+    assert done.stdout.strip().endswith("[]")
+    assert "Example" in done.stdout
+    assert "--run" in done.stdout

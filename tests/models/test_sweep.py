@@ -1,0 +1,147 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss, roc_auc_score
+from small_store import planted_store
+
+from mixed_signals.models import load_head, sweep
+from mixed_signals.models.sweep import all_subsets
+from mixed_signals.store import Fold, UsageError, folds, load_run
+
+NAMES = dict.fromkeys(("text", "audio", "video"), "planted")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    strengths = {"text": 0.0, "audio": 2.5, "video": 2.5}
+    return planted_store(tmp_path_factory.mktemp("sweep"), n=160, strengths=strengths)
+
+
+@pytest.fixture(scope="module")
+def run(store):
+    views = store.views(**NAMES)
+    return sweep(views, ("logistic", "gated"), folds=folds(views, 4), seeds=(0, 1))
+
+
+def accuracy(run, model):
+    metrics = run.metrics.set_index(["model", "metric"])
+    return metrics.loc[(model, "accuracy"), "estimate"]
+
+
+def test_seven_subsets_of_three():
+    assert len(all_subsets(["text", "audio", "video"])) == 7
+    assert all_subsets(["text", "audio", "video"])[-1] == ("text", "audio", "video")
+
+
+def test_every_utterance_is_predicted_once_per_model_and_seed(run, store):
+    table = run.predictions
+    counts = table.groupby(["model", "seed"])["utterance_id"].agg(["size", "nunique"])
+    assert (counts == 160).all().all()
+    assert set(table[table["head"] == "gated"]["seed"]) == {0, 1}
+    assert set(table[table["head"] == "logistic"]["seed"]) == {0}
+    assert table["model"].nunique() == 2 * 7 + 2
+    labels = store.corpus.utterances.set_index("utterance_id")["label"]
+    assert (table["label_true"] == table["utterance_id"].map(labels)).all()
+    p = table[["p_calm", "p_warm"]].to_numpy()
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert (table["label_pred"] == np.array(["calm", "warm"])[p.argmax(axis=1)]).all()
+
+
+def test_text_that_carries_nothing_is_at_chance_and_the_others_are_not(run):
+    for head in ("logistic", "gated"):
+        assert accuracy(run, f"{head}:text") < 0.65
+        assert accuracy(run, f"{head}:audio") > 0.8
+        assert accuracy(run, f"{head}:text+audio+video") > accuracy(run, f"{head}:audio") - 0.05
+
+
+def test_seeds_do_not_change_the_folds(run):
+    rows = run.predictions[run.predictions["head"] == "gated"]
+    assert len(rows[["utterance_id", "fold"]].drop_duplicates()) == 160
+
+
+def test_a_row_is_never_predicted_by_a_head_that_saw_its_group(store, run):
+    """Each saved head, given the rows its fold holds out, gives the predictions in the table."""
+    views = store.views(**NAMES)
+    made = folds(views, 4)
+    head = run.heads["gated.audio+video.p0.f2.s1"]
+    held = views.select(made[2].test_ids)
+    columns = np.r_[views.blocks["audio"], views.blocks["video"]]
+    rows = run.predictions.query("model == 'gated:audio+video' and seed == 1 and fold == 2")
+    rows = rows.set_index("utterance_id").loc[held.ids]
+    np.testing.assert_allclose(head.predict_proba(held.X[:, columns]), rows[["p_calm", "p_warm"]], atol=1e-6)
+    assert not set(held.groups) & set(views.select(made[2].train_ids).groups)
+
+
+def test_folds_that_share_a_group_are_refused(store):
+    views = store.views(**NAMES)
+    half = len(views) // 2
+    shared = [Fold(0, 0, views.ids[:half], views.ids[half:])]
+    with pytest.raises(UsageError, match=r"shares 8 groups.*'g0'"):
+        sweep(views, ("logistic",), folds=shared)
+    twice = [Fold(0, 0, views.ids, views.ids[:3])]
+    with pytest.raises(UsageError, match="shares"):
+        sweep(views, ("logistic",), folds=twice, group=None)
+
+
+def test_metrics_equal_those_of_scikit_learn(run):
+    rows = run.predictions[run.predictions["model"] == "gated:audio"]
+    mean = rows.groupby(["fold", "utterance_id"], as_index=False).agg(
+        {"label_true": "first", "p_calm": "mean", "p_warm": "mean"}
+    )
+    y, p = (mean["label_true"] == "warm").to_numpy(), mean["p_warm"].to_numpy()
+    found = run.metrics[run.metrics["model"] == "gated:audio"].set_index("metric")
+    assert found.loc["accuracy", "estimate"] == pytest.approx(accuracy_score(y, p > 0.5))
+    assert found.loc["macro F1", "estimate"] == pytest.approx(f1_score(y, p > 0.5, average="macro"))
+    assert found.loc["weighted F1", "estimate"] == pytest.approx(f1_score(y, p > 0.5, average="weighted"))
+    assert found.loc["log loss", "estimate"] == pytest.approx(log_loss(y, p))
+    assert found.loc["Brier", "estimate"] == pytest.approx(2 * brier_score_loss(y, p))
+    areas = [roc_auc_score(part["label_true"] == "warm", part["p_warm"]) for _, part in mean.groupby("fold")]
+    assert found.loc["AUROC", "estimate"] == pytest.approx(np.mean(areas))
+    assert (found["low"] < found["estimate"]).all()
+    assert (found["n_groups"] == 8).all()
+
+
+def test_the_group_majority_sentinel_sees_what_groups_give_away(tmp_path):
+    store = planted_store(tmp_path, n=120, strengths={"text": 0.0})
+    table = store.corpus.utterances
+    table.loc[:, "label"] = np.where(table["group"].isin(["g0", "g1", "g2", "g3"]), "calm", "warm")
+    views = store.views(text="planted")
+    run = sweep(views, ("logistic",), folds=folds(views, 4))
+    assert accuracy(run, "group-majority") > 0.95
+    assert accuracy(run, "majority") < 0.6
+
+
+def test_a_run_is_saved_whole_and_read_back(run, store):
+    folder = run.save(store, "first")
+    again = load_run(store, "first")
+    pd.testing.assert_frame_equal(again.predictions, run.predictions, check_dtype=False)
+    pd.testing.assert_frame_equal(again.gates, run.gates, check_dtype=False)
+    pd.testing.assert_frame_equal(again.metrics, run.metrics, check_dtype=False)
+    assert again.info == run.info
+    assert {path.name for path in folder.iterdir()} == {
+        "predictions.parquet", "gates.parquet", "metrics.json", "run.json", "heads",
+    }  # fmt: skip
+    assert len(list((folder / "heads").iterdir())) == 7 * 4 * (1 + 2)
+    head = load_head(folder / "heads" / "logistic.audio.p0.f0.s0.safetensors")
+    assert list(head.classes_) == ["calm", "warm"]
+    with pytest.raises(UsageError, match="exists"):
+        run.save(store, "first")
+    with pytest.raises(UsageError, match="runs: first"):
+        load_run(store, "second")
+
+
+def test_gates_are_kept_for_every_row_and_modality(run):
+    table = run.gates[run.gates["model"] == "gated:text+audio+video"]
+    assert len(table) == 160 * 3 * 2
+    sums = table.groupby(["utterance_id", "seed"])["gate"].sum()
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
+
+
+def test_wrong_calls_are_refused(store):
+    views = store.views(**NAMES)
+    with pytest.raises(UsageError, match="heads: logistic, xgboost, gated"):
+        sweep(views, ("svm",))
+    with pytest.raises(UsageError, match="'smell'"):
+        sweep(views, ("logistic",), subsets=[("smell",)])
+    with pytest.raises(UsageError, match="seed"):
+        sweep(views, ("logistic",), seeds=(1, 1))
