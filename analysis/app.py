@@ -85,7 +85,7 @@ def demo(
     if not (store / "runs" / "demo" / "run.json").exists():
         _command(
             "fit", store, "--features", "text=minilm,audio=egemaps,video=blendshapes",
-            "--heads", "logistic,xgboost", "--fusion", "gated", "--folds", 6, "--seeds", 5, "--run", "demo",
+            "--heads", "logistic,xgboost", "--fusion", "gated", "--folds", 5, "--seeds", 5, "--run", "demo",
         )  # fmt: skip
     console.print("[bold]5. Where they disagree[/]")
     _command("analyze", store, "--run", "demo", "--head", "gated")

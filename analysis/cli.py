@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mixed_signals.analysis.analyze import Analysis
+    from mixed_signals.analysis.analysis import Analysis
 
 app = make_app()
 
@@ -38,7 +38,7 @@ def analyze_disagreement(
 
     Example: [bold]analyze-disagreement my.store --run first --head gated[/]
     """
-    from mixed_signals.analysis.analyze import analyze
+    from mixed_signals.analysis.analysis import analyze
     from mixed_signals.store import Store
 
     opened = Store.open(store)

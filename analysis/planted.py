@@ -102,10 +102,9 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
     modalities = [m for m in MODALITIES if f"label_{m}" in utterances]
     found = compare(utterances, planted, modalities)
     table = Table(box=SIMPLE)
-    table.add_column("planted conflict")
-    for column in ("utterances", "models differ", *(f"odd one: {m}" for m in modalities), "fusion wrong"):
+    table.add_column("planted in")
+    for column in ("n", "labels differ", *(f"{m} odd" for m in modalities), "fusion wrong", "vote bits"):
         table.add_column(column, justify="right")
-    table.add_column("vote entropy", justify="right")
     for row in found.to_dict("records"):
         shares = [row["differ"], *(row[f"odd_{m}"] for m in modalities), row["wrong"]]
         cells = [f"{share:.0%}" for share in shares]

@@ -5,6 +5,6 @@ from .gated import GatedHead
 from .heads import HEADS, make_head
 from .logistic import LogisticHead
 from .saving import load_head
-from .sweep import sweep
+from .sweeps import sweep
 
 __all__ = ["HEADS", "GatedHead", "LogisticHead", "XGBoostHead", "load_head", "make_head", "sweep"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PLAIN = [name for name, kind in HEADS.items() if not kind.fusion]
 _FUSION = [name for name, kind in HEADS.items() if kind.fusion]
-_SHOWN_METRICS = ("accuracy", "macro F1", "AUROC", "log loss")
+_SHOWN_METRICS = ("accuracy", "AUROC", "log loss")
 
 app = make_app()
 
@@ -94,7 +94,7 @@ def _fit(
     name: str,
     jobs: int | None,
 ) -> None:
-    from mixed_signals.models.sweep import all_subsets, sweep
+    from mixed_signals.models.sweeps import all_subsets, sweep
     from mixed_signals.store import folds as make_folds
 
     console = stdout()
@@ -116,13 +116,14 @@ def _fit(
 
 def metrics_table(run: Run) -> Table:
     """Return the scores of a run as a table: a row per model, an interval where there is one."""
-    from rich.box import SIMPLE
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
         title="out-of-fold scores (accuracy with its 95% interval over groups)",
         title_justify="left",
-        box=SIMPLE,
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     for column in ("head", "modalities", *_SHOWN_METRICS):
         table.add_column(column, no_wrap=True)
@@ -134,7 +135,7 @@ def metrics_table(run: Run) -> Table:
             row = metrics.loc[(model, metric)]
             cell = f"{row['estimate']:.3f}"
             if metric == "accuracy" and not isnan(row["low"]):
-                cell += f" [dim]{row['low']:.2f}–{row['high']:.2f}[/]"
+                cell += f" [dim]{row['low']:.2f} to {row['high']:.2f}[/]"
             cells.append(cell)
         head, modalities = (str(metrics.loc[(model, "accuracy"), key]) for key in ("head", "modalities"))
         if head != previous and previous is not None:

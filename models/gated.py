@@ -12,7 +12,8 @@ so that ``g_m U h_m`` is exactly what modality m adds to the logits. Gated multi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -32,8 +33,8 @@ class GatedHead(BaseHead):
     """Gated fusion of column blocks; with one block, a one-hidden-layer network.
 
     Modality dropout hides whole modalities while training (always leaving one), which is what lets the head
-    predict for rows where a modality is absent (NaN). Training stops early on whole groups held out of the
-    training rows, and the best weights are kept.
+    predict for rows where a modality is absent (NaN). A first training, with whole groups held out of the
+    training rows, finds how many epochs are best; a second one trains that long on all training rows.
 
     Parameters
     ----------
@@ -41,12 +42,12 @@ class GatedHead(BaseHead):
         Which columns belong to which modality; all columns are one block by default.
     hidden : int
         Width of each projection.
-    dropout, modality_dropout : float
-        Shares of projected features, and of modalities, hidden while training.
+    input_dropout, dropout, modality_dropout : float
+        Shares of features, of projected features, and of modalities, hidden while training.
     learning_rate, weight_decay : float
         Of AdamW.
     batch_size, max_epochs, patience : int
-        Training stops after `patience` epochs without a better validation log loss.
+        The first training ends after `patience` epochs without a better log loss on the held-out groups.
     random_state : int
         Seed of initial weights, batches, dropout and of which groups are held out.
 
@@ -56,24 +57,26 @@ class GatedHead(BaseHead):
     modalities_ : tuple of str
         Names of the blocks, the order of gates and contributions.
     n_epochs_ : int
-        Epochs until the weights that were kept.
+        Epochs of the second training.
     """
 
     def __init__(
         self,
         blocks: Mapping[str, tuple[int, int]] | None = None,
         hidden: int = 64,
+        input_dropout: float = 0.5,
         dropout: float = 0.3,
         modality_dropout: float = 0.2,
         learning_rate: float = 2e-3,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 0.1,
         batch_size: int = 64,
-        max_epochs: int = 60,
-        patience: int = 10,
+        max_epochs: int = 80,
+        patience: int = 8,
         random_state: int = 0,
     ) -> None:
         self.blocks = blocks
         self.hidden = hidden
+        self.input_dropout = input_dropout
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.learning_rate = learning_rate
@@ -92,9 +95,13 @@ class GatedHead(BaseHead):
         """Fit on X (N, D), labels y (N,); whole groups are held out for early stopping."""
         X, codes = self._training_rows(X, y)
         self.mean_, self.scale_ = standardization(X)
+        every = np.arange(len(codes))
         pairs = inner_folds(codes, groups, 4, self.random_state)
-        rows, held = pairs[0] if pairs else (np.arange(len(codes)), np.arange(0))
-        self._train(X, codes, rows, held)
+        self.n_epochs_ = self.max_epochs
+        with _one_thread():
+            if pairs:
+                self.n_epochs_, _ = self._train(X, codes, *pairs[0])
+            _, self.weights_ = self._train(X, codes, every, every[:0])
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -155,7 +162,7 @@ class GatedHead(BaseHead):
         import torch
 
         def linear(n_out: int, n_in: int) -> torch.Tensor:
-            return (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / n_in**0.5
+            return 0.3 * (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / n_in**0.5
 
         weights = {}
         for name, (start, stop) in self._blocks().items():
@@ -167,7 +174,10 @@ class GatedHead(BaseHead):
         weights["output_bias"] = torch.zeros(len(self.classes_))
         return weights
 
-    def _train(self, X: np.ndarray, codes: np.ndarray, rows: np.ndarray, held: np.ndarray) -> None:
+    def _train(
+        self, X: np.ndarray, codes: np.ndarray, rows: np.ndarray, held: np.ndarray
+    ) -> tuple[int, dict[str, np.ndarray]]:
+        """Train on `rows` for `n_epochs_` epochs; with `held` rows, return the epoch that was best for them."""
         import torch
 
         generator = torch.Generator().manual_seed(self.random_state)
@@ -182,12 +192,13 @@ class GatedHead(BaseHead):
                 {"params": vectors, "weight_decay": 0.0},
             ],
             lr=self.learning_rate,
+            fused=True,
         )
         inputs, present = self._tensors(X)
         y = torch.from_numpy(codes.astype(np.int64))
         train_rows, held_rows = torch.from_numpy(rows), torch.from_numpy(held)
-        best, best_loss, self.n_epochs_ = None, np.inf, self.max_epochs
-        for epoch in range(1, self.max_epochs + 1):
+        best, best_loss = self.n_epochs_, np.inf
+        for epoch in range(1, self.n_epochs_ + 1):
             shuffled = train_rows[torch.randperm(len(train_rows), generator=generator)]
             for batch in shuffled.split(self.batch_size):
                 here = _hide(present[batch], self.modality_dropout, generator)
@@ -202,12 +213,10 @@ class GatedHead(BaseHead):
                 logits, _, _ = self._forward(weights, [x[held_rows] for x in inputs], present[held_rows])
                 held_loss = float(torch.nn.functional.cross_entropy(logits, y[held_rows]))
             if held_loss < best_loss:
-                best_loss, self.n_epochs_ = held_loss, epoch
-                best = {name: tensor.detach().clone() for name, tensor in weights.items()}
-            elif epoch - self.n_epochs_ >= self.patience:
+                best, best_loss = epoch, held_loss
+            elif epoch - best >= self.patience:
                 break
-        kept = best or weights
-        self.weights_ = {name: tensor.detach().numpy().copy() for name, tensor in kept.items()}
+        return best, {name: tensor.detach().numpy().copy() for name, tensor in weights.items()}
 
     def _forward(
         self,
@@ -220,11 +229,11 @@ class GatedHead(BaseHead):
         import torch
 
         projected, scores = [], []
-        for name, x in zip(self._blocks(), inputs, strict=True):
+        for name, block in zip(self._blocks(), inputs, strict=True):
+            x = block if generator is None else _drop(block, self.input_dropout, generator)
             h = torch.nn.functional.gelu(x @ weights[f"{name}.projection"].T + weights[f"{name}.bias"])
-            if generator is not None and self.dropout > 0:
-                keep = torch.rand(h.shape, generator=generator) >= self.dropout
-                h = h * keep / (1 - self.dropout)
+            if generator is not None:
+                h = _drop(h, self.dropout, generator)
             projected.append(h)
             scores.append(h @ weights[f"{name}.gate"] + weights[f"{name}.gate_bias"])
         hidden = torch.stack(projected, dim=1)
@@ -244,6 +253,26 @@ class GatedHead(BaseHead):
             logits, gates, hidden = self._forward(weights, inputs, present)
             parts = (gates[:, :, None] * hidden) @ weights["output"].T
         return logits.double().numpy(), gates.double().numpy(), parts.double().numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: products of this size gain nothing from more, and lose much under load."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _drop(x: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Set entries to zero with probability `share` and scale up the others."""
+    import torch
+
+    return x * (torch.rand(x.shape, generator=generator) >= share) / (1 - share)
 
 
 def _hide(present: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:

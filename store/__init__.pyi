@@ -5,9 +5,9 @@ from .errors import MixedSignalsError, UsageError
 from .exchange import import_features
 from .features import FeatureSet, FeatureWriter, Status
 from .folder import Store
-from .folds import Fold, folds
 from .predictions import Run, load_run
 from .provenance import Recipe
+from .splits import Fold, folds
 from .views import Views
 
 __all__ = [

@@ -27,7 +27,7 @@ from mixed_signals.analysis.report import figures
 from mixed_signals.store.files import replacing
 
 if TYPE_CHECKING:
-    from mixed_signals.analysis.analyze import Analysis
+    from mixed_signals.analysis.analysis import Analysis
 
 MOST_SHOWN = 50
 

@@ -10,7 +10,7 @@ import numpy as np
 
 MODALITIES = ("text", "audio", "video")
 EMPATHETIC, NEUTRAL = "empathetic", "neutral"
-N_RATERS, RATERS_EACH = 10, 5
+N_RATERS, RATERS_EACH = 10, 6
 
 _DIRECTION = {"warm": 1.0, "neutral": 0.0, "cold": -1.0}
 _UNWARM = ("neutral", "cold")
@@ -125,7 +125,7 @@ def _draw_affects(label: str, conflict: str, rng: np.random.Generator) -> dict[s
 
 
 def rate_utterances(utterances: Sequence[PlannedUtterance], seed: int) -> list[dict[str, str | int]]:
-    """Return one row for each rating: five of ten simulated raters judge each utterance.
+    """Return one row for each rating: six of ten simulated raters judge each utterance.
 
     A rater says ``empathetic`` with a probability whose log odds are the rater's own leaning plus the strengths
     of the warm modalities less those of the others: where a conflict is planted, or the affect is faint, raters

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from synthetic_study import CLASSES, corpus_of, metrics_of, planted_predictions, planted_store
 
-from mixed_signals.analysis.analyze import analyze
+from mixed_signals.analysis.analysis import analyze
 from mixed_signals.analysis.report import figures
 from mixed_signals.store import Run, Store, UsageError
 

@@ -54,7 +54,7 @@ def test_tables_join_and_name_existing_media(corpus):
     assert utterances["utterance_id"].is_unique
     assert list(planted["utterance_id"]) == list(utterances["utterance_id"])
     assert list(planted["label"]) == list(utterances["label"])
-    assert (ratings.groupby("utterance_id").size() == 5).all()
+    assert (ratings.groupby("utterance_id").size() == 6).all()
     assert not ratings.duplicated(["utterance_id", "rater"]).any()
     media = sorted(path.relative_to(corpus.media_root).as_posix() for path in corpus.folder.rglob("*.mp4"))
     assert media == sorted(utterances["media"])

@@ -5,7 +5,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
 from small_store import planted_store
 
 from mixed_signals.models import load_head, sweep
-from mixed_signals.models.sweep import all_subsets
+from mixed_signals.models.sweeps import all_subsets
 from mixed_signals.store import Fold, UsageError, folds, load_run
 
 NAMES = dict.fromkeys(("text", "audio", "video"), "planted")

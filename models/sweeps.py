@@ -129,8 +129,7 @@ def sweep(
     fitted = _run(views, fits, groups, n_jobs or os.cpu_count() or 1, on_progress)
     sentinels = {"majority": majority(views, folds)}
     if groups is not None:
-        split = [group_majority(views, groups, len(folds), p) for p in sorted({f.partition for f in folds})]
-        sentinels["group-majority"] = [result for results in split for result in results]
+        sentinels["group-majority"] = group_majority(views, folds, groups)
     predictions = _predictions(views, fitted, sentinels)
     by_id = None if groups is None else dict(zip(views.ids, groups, strict=True))
     return Run(
@@ -225,10 +224,6 @@ def _fit_one(
     train: np.ndarray,
     test: np.ndarray,
 ) -> tuple[int, Fitted]:
-    if fit.head == "gated":
-        import torch
-
-        torch.set_num_threads(1)
     columns = np.concatenate([np.arange(blocks[m].start, blocks[m].stop) for m in fit.subset])
     widths = [blocks[m].stop - blocks[m].start for m in fit.subset]
     stops = np.cumsum(widths)

@@ -1,0 +1,155 @@
+"""The commands as a person calls them: help at once, wrong calls in one line with the right exit code."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+SUBCOMMANDS = ("demo", "corpus", "store", "weights", "extract", "fit", "analyze")
+COMMANDS = [
+    ["mixed-signals"],
+    ["extract-features"],
+    ["fit-heads"],
+    ["analyze-disagreement"],
+    *(["mixed-signals", name] for name in SUBCOMMANDS),
+]
+
+
+def call(*words, **options):
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    command = [str(BIN / words[0]), *map(str, words[1:])]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **options)
+
+
+@pytest.fixture(autouse=True)
+def _installed():
+    if not (BIN / "mixed-signals").exists():
+        pytest.skip("the commands are not installed beside this Python (make test installs them)")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_answers_without_loading_anything_heavy(words):
+    ran = call(*words, "--help")
+    assert ran.returncode == 0, ran.stderr
+    assert "Usage" in ran.stdout
+    # Wall time depends on the machine's load, so what is timed is processor time; what is loaded is exact.
+    code = (
+        "import sys\n"
+        "from importlib.metadata import entry_points\n"
+        f"main = entry_points(group='console_scripts')[{words[0]!r}].load()\n"
+        f"sys.argv = [*{words!r}, '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'pandas', 'torch', 'h5py', 'sklearn', 'mediapipe', 'matplotlib', 'transformers'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "loaded: []" in ran.stderr
+
+
+def test_help_takes_less_than_half_a_second():
+    best = 9.0
+    for _ in range(5):
+        started = time.perf_counter()
+        call("mixed-signals", "--help")
+        best = min(best, time.perf_counter() - started)
+    assert best < 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["extract-features", "no.store", "--text", "minilm"], 2, "no.store: no store here"),
+        (["fit-heads", "no.store"], 2, "no.store: no store here"),
+        (["analyze-disagreement", "no.store", "--run", "x"], 2, "no.store: no store here"),
+        (["mixed-signals", "store", "ls", "no.store"], 2, "no.store: no store here"),
+        (["mixed-signals", "corpus", "import", "csv", "no.csv", "--store", "s"], 2, "no.csv: no such file"),
+        (["mixed-signals", "corpus", "import", "xls", "no.csv", "--store", "s"], 2, "'xls': one of csv"),
+        (["mixed-signals", "weights", "fetch", "bert"], 2, "minilm"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_calls_give_one_clear_line(words, code, said, tmp_path):
+    ran = call(*words, cwd=tmp_path)
+    assert ran.returncode == code
+    lines = ran.stderr.strip().splitlines()
+    assert len(lines) == 1, ran.stderr
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert "Traceback" not in ran.stderr
+    assert "Traceback" in call(*words, "--debug", cwd=tmp_path).stderr
+
+
+def test_a_csv_with_a_missing_column(tmp_path):
+    (tmp_path / "clips.csv").write_text("utterance_id,text\na,hello\n")
+    import_clips = ["mixed-signals", "corpus", "import", "csv", "clips.csv", "--store", "s"]
+    ran = call(*import_clips, "--group", "speaker", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.strip() == "error: clips.csv: no column 'speaker' (--group); it has: utterance_id, text"
+    assert not (tmp_path / "s").exists()
+    assert call(*import_clips, cwd=tmp_path).returncode == 0
+    ran = call("extract-features", "s", "--text", "word2vec", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.strip() == "error: --text 'word2vec': unknown encoder (text encoders: minilm)"
+
+
+def test_a_text_file_named_mp4(tmp_path):
+    (tmp_path / "a.mp4").write_text("this is no film")
+    (tmp_path / "clips.csv").write_text("utterance_id,media\na,a.mp4\n")
+    call("mixed-signals", "corpus", "import", "csv", "clips.csv", "--store", "s", cwd=tmp_path)
+    ran = call("extract-features", "s", "--audio", "egemaps", cwd=tmp_path)
+    assert ran.returncode == 1
+    assert "audio/egemaps: 1 failed: not readable as media" in ran.stderr
+    assert ran.stderr.strip().splitlines()[-1] == "error: every utterance failed in audio/egemaps"
+
+
+def test_table_to_report(tmp_path):
+    """The whole line on a corpus without media: import, features from elsewhere, heads, report; then again."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    n = 96
+    label = rng.permutation(np.resize(["calm", "warm"], n))
+    ids = [f"u{i}" for i in range(n)]
+    table = pd.DataFrame({"clip": ids, "who": [f"s{i % 8}" for i in range(n)], "feels": label})
+    table.to_csv(tmp_path / "clips.csv", index=False)
+    columns = ["--id", "clip", "--group", "who", "--label", "feels"]
+    ran = call(
+        "mixed-signals", "corpus", "import", "csv", "clips.csv", "--store", "s", *columns, cwd=tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr
+    for modality in ("audio", "video"):
+        X = rng.normal(size=(n, 4)) + 2 * (label == "warm")[:, None]
+        np.savez(tmp_path / "x.npz", utterance_id=ids, embedding=X)
+        place = ["--modality", modality, "--name", "mine"]
+        ran = call("mixed-signals", "store", "import", "s", "x.npz", *place, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    fit = ["fit-heads", "s", "--heads", "logistic", "--fusion", "gated", "--seeds", "2", "--folds", "4"]
+    ran = call(*fit, "--group", "who", "--run", "first", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "audio+video" in ran.stdout
+    assert "group-majority" in ran.stdout
+    ran = call("analyze-disagreement", "s", "--run", "first", "--report", "out", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "out" / "index.html").stat().st_size > 1000
+    again = call(*fit, "--run", "first", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "--run first: is in s already" in again.stderr
+    for wrong, said in (
+        (["--heads", "gated"], "gated goes with --fusion"),
+        (["--heads", "svm"], "--heads 'svm'"),
+        (["--features", "audio"], "expected KEY=VALUE"),
+        (["--features", "audio=other"], "audio/mine"),
+        (["--group", "dialog"], "no column 'dialog'"),
+        (["--folds", "9"], "8 groups cannot make 9 folds"),
+    ):
+        ran = call(*fit, *wrong, cwd=tmp_path)
+        assert ran.returncode == 2
+        assert said in ran.stderr
+    assert call("mixed-signals", "store", "ls", "s", cwd=tmp_path).returncode == 0
+    shutil.rmtree(tmp_path / "s")
