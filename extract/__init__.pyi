@@ -1,7 +1,7 @@
 """Public names of this package, and the module each one comes from."""
 
-from .demo.corpus import make_demo_corpus
+from .demo.corpus import DemoCorpus, make_demo_corpus
 from .encoders import PRESETS, make_encoder
 from .media import Clip
 
-__all__ = ["PRESETS", "Clip", "make_demo_corpus", "make_encoder"]
+__all__ = ["PRESETS", "Clip", "DemoCorpus", "make_demo_corpus", "make_encoder"]

@@ -1,7 +1,9 @@
 """Decoding with PyAV: an utterance's sound as mono samples, its picture as frames at a steady rate.
 
 Times are seconds from the start of the file (the earliest of its streams). Start and end are honoured to the
-sample before resampling, and to the frame by time stamp, so a variable frame rate does not shift anything.
+sample before resampling, and to the frame by time stamp, so a variable frame rate does not shift anything. A late
+cut is as exact as the container's time stamps: to the sample in mp4, mov, wav and flac, to less than a millisecond
+in Matroska, whose stamps are whole milliseconds.
 """
 
 from __future__ import annotations

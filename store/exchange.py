@@ -45,6 +45,8 @@ def import_features(store: Store, source: str | Path, modality: str, name: str) 
     if path.exists():
         raise UsageError(f"{modality}/{name}: is in the store already; choose another name")
     ids, vectors, dimensions = _read(source)
+    if not ids:
+        raise UsageError(f"{source}: holds no rows")
     position = {utterance: row for row, utterance in enumerate(ids)}
     if len(position) != len(ids):
         raise UsageError(f"{source}: {len(ids) - len(position)} utterance ids come more than once")

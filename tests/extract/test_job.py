@@ -1,0 +1,140 @@
+"""The job with small encoders of its own: planning, resuming, faults, and workers that die."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixed_signals.extract import job
+from mixed_signals.extract.encoders.base import Encoder
+from mixed_signals.extract.media import Absent, Unreadable
+from mixed_signals.store import Corpus, MixedSignalsError, Recipe, Status, Store
+
+
+class Lengths(Encoder):
+    """The length of the text; some texts ask for trouble."""
+
+    def __init__(self, batch_size=4, in_processes=False):
+        self.recipe = Recipe("lengths", "text")
+        self.dimensions = ["length"]
+        self.batch_size, self.in_processes = batch_size, in_processes
+        self.seen = []
+
+    def load(self):
+        self.loaded = True
+
+    def vectors(self, clips):
+        assert self.loaded
+        self.seen += [clip.utterance_id for clip in clips]
+        for clip in clips:
+            if clip.text == "absent":
+                raise Absent("nothing there")
+            if clip.text == "broken":
+                raise Unreadable("cannot be read")
+            if clip.text == "surprise":
+                raise KeyError("surprise")
+            if clip.text == "die":
+                os._exit(1)
+        return [np.array([len(clip.text)]) for clip in clips]
+
+
+def make_store(folder, said):
+    ids = [f"u{i:02d}" for i in range(len(said))]
+    return Store.create(folder / "s", Corpus("c", pd.DataFrame({"utterance_id": ids, "text": said})))
+
+
+def run(store, encoder, monkeypatch, **options):
+    monkeypatch.setattr(job, "make_encoder", lambda modality, name: encoder)
+    (task,) = job.plan(store, [("text", "lengths")], **options)
+    return job.run(store, task, workers=2), task
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_each_row_gets_its_own_vector_and_its_own_fault(tmp_path, monkeypatch, in_processes):
+    said = ["x" * (37 * i % 11 + 1) for i in range(30)]
+    said[5], said[11], said[20] = "absent", "broken", "surprise"
+    store = make_store(tmp_path, said)
+    outcome, _ = run(store, Lengths(in_processes=in_processes), monkeypatch)
+    features = outcome.features
+    bad = {5: (Status.MISSING, "nothing there"), 11: (Status.FAILED, "cannot be read")}
+    bad[20] = (Status.FAILED, "KeyError: 'surprise'")
+    for row, text in enumerate(said):
+        if row in bad:
+            assert (features.status[row], features.reasons[row]) == bad[row]
+            assert np.isnan(features.embedding[row]).all()
+        else:
+            assert features.embedding[row, 0] == len(text)
+    assert features.provenance["recipe"]["encoder"] == "lengths"
+
+
+def test_a_second_run_does_nothing_and_a_changed_text_is_done_alone(tmp_path, monkeypatch):
+    store = make_store(tmp_path, ["a", "bb", "ccc"])
+    run(store, Lengths(), monkeypatch)
+    again = Lengths()
+    outcome, task = run(store, again, monkeypatch)
+    assert again.seen == []
+    assert task.plan.reasons == {}
+    table = store.corpus.utterances.assign(text=["a", "bbbb", "ccc"])
+    (tmp_path / "s" / "utterances.parquet").unlink()
+    table.to_parquet(tmp_path / "s" / "utterances.parquet")
+    changed = Lengths()
+    outcome, task = run(Store.open(store.path), changed, monkeypatch)
+    assert changed.seen == ["u01"]
+    assert task.plan.reasons == {"text changed": 1}
+    np.testing.assert_array_equal(outcome.features.embedding[:, 0], [1, 4, 3])
+
+
+def test_what_was_done_before_an_interruption_is_kept(tmp_path, monkeypatch):
+    store = make_store(tmp_path, ["x"] * 20)
+
+    class Interrupted(Lengths):
+        def vectors(self, clips):
+            if len(self.seen) >= 16:
+                raise KeyboardInterrupt
+            return super().vectors(clips)
+
+    encoder = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        run(store, encoder, monkeypatch)
+    assert store["text/lengths"].ok.sum() == 16
+    rest = Lengths()
+    outcome, task = run(store, rest, monkeypatch)
+    assert len(rest.seen) == 4
+    assert task.plan.reasons == {"not yet done": 4}
+    assert outcome.features.ok.all()
+
+
+def test_a_worker_that_dies_is_reported_and_costs_no_finished_row(tmp_path, monkeypatch):
+    store = make_store(tmp_path, ["x"] * 40 + ["die"])
+    with pytest.raises(MixedSignalsError, match="a worker process died"):
+        run(store, Lengths(in_processes=True), monkeypatch)
+    features = store["text/lengths"]
+    assert features.coverage["failed"] == 0
+    assert (np.asarray(features.embedding)[features.ok] == 1).all()
+
+
+def test_media_are_identified_by_content_and_times(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(b"one")
+    table = pd.DataFrame(
+        {
+            "utterance_id": ["p", "q", "r"],
+            "media": ["a.wav", "a.wav", "gone.wav"],
+            "start": [0, 1, 0],
+            "end": [1, 2, 1],
+        }
+    )
+    store = Store.create(tmp_path / "s", Corpus("c", table, media_root=tmp_path))
+
+    class Sizes(Lengths):
+        def __init__(self):
+            super().__init__()
+            self.recipe = Recipe("lengths", "audio")
+
+    monkeypatch.setattr(job, "make_encoder", lambda modality, name: Sizes())
+    (task,) = job.plan(store, [("audio", "lengths")])
+    first = task.row_hashes
+    assert len(set(first)) == 3
+    (tmp_path / "a.wav").write_bytes(b"two")
+    (task,) = job.plan(store, [("audio", "lengths")])
+    assert [x == y for x, y in zip(first, task.row_hashes, strict=True)] == [False, False, True]
