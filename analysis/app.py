@@ -47,8 +47,20 @@ class _ByName(TyperGroup):
 app = make_app(cls=_ByName, no_args_is_help=True)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("mixed-signals"))
+        raise typer.Exit
+
+
 @app.callback()
-def mixed_signals() -> None:
+def mixed_signals(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Feature store, heads and disagreement analysis for multimodal empathy and emotion research."""
 
 

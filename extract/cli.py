@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,16 @@ import typer
 
 from mixed_signals.extract.encoders import PRESETS
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.terminal import Debug, make_app, progress, run_app, split_values, stderr, stdout
+from mixed_signals.store.terminal import (
+    Debug,
+    describe_gap,
+    make_app,
+    progress,
+    run_app,
+    split_values,
+    stderr,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from mixed_signals.extract.job import Outcome
@@ -125,19 +133,9 @@ def _report(outcomes: list[Outcome]) -> None:
     hopeless = []
     for outcome in outcomes:
         features = outcome.features
-        by_reason = defaultdict(list)
-        for row in (~features.ok).nonzero()[0]:
-            status = "failed" if features.status[row] == 3 else "missing"
-            by_reason[status, features.reasons[row]].append(features.ids[row])
-        for (status, reason), ids in by_reason.items():
-            shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-            stderr().print(
-                f"{features.modality}/{features.name}: {len(ids):,} {status}: {reason} ({shown})",
-                style="yellow",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+        for status, reason, ids in features.gaps():
+            line = f"{features.modality}/{features.name}: {describe_gap(status.name, reason, ids)}"
+            stderr().print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
         if features.coverage["failed"] == len(features):
             hopeless.append(f"{features.modality}/{features.name}")
     if hopeless:

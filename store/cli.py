@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mixed_signals.store.terminal import Debug, make_app, stdout
+from mixed_signals.store.terminal import Debug, describe_gap, make_app, stdout
 
 app = make_app(help="Look at a store, and bring feature sets into it.", no_args_is_help=True)
 
@@ -20,6 +20,7 @@ def ls(store: StorePath, debug: Debug = False) -> None:
 
     [bold]Example:[/] mixed-signals store ls my.store
     """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from mixed_signals.store.folder import Store
@@ -27,14 +28,14 @@ def ls(store: StorePath, debug: Debug = False) -> None:
     opened = Store.open(store)
     console = stdout()
     console.print(str(opened.corpus), highlight=False, markup=False)
-    table = Table(title="feature sets", title_justify="left")
-    for column in ("feature set", "dimensions", "ok", "missing", "failed", "pending", "recipe"):
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("feature set", "dims", "ok", "missing", "failed", "pending", "recipe"):
         numeric = column not in ("feature set", "recipe")
-        table.add_column(column, justify="right" if numeric else "left")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for key in opened.feature_sets():
         features = opened[key]
-        counts = [str(features.coverage[status]) for status in ("ok", "missing", "failed", "pending")]
-        table.add_row(key, str(features.shape[1]), *counts, features.recipe_fingerprint)
+        counts = [f"{features.coverage[status]:,}" for status in ("ok", "missing", "failed", "pending")]
+        table.add_row(key, f"{features.shape[1]:,}", *counts, features.recipe_fingerprint[:8])
     if table.row_count:
         console.print(table)
     else:
@@ -64,8 +65,8 @@ def show(
     console.print(Pretty({**found.provenance, "content_fingerprint": found.content_fingerprint}))
     names = list(found.dimensions)
     console.print(f"dimensions: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}", highlight=False)
-    for utterance, reason in zip(found.ids[~found.ok], found.reasons[~found.ok], strict=True):
-        console.print(f"  {utterance}: {reason or 'not yet done'}", highlight=False, markup=False)
+    for status, reason, ids in found.gaps():
+        console.print(describe_gap(status.name, reason, ids), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("import")

@@ -121,6 +121,13 @@ class FeatureSet:
         counts = Counter(int(value) for value in self.status)
         return {status.name.lower(): counts[status] for status in Status}
 
+    def gaps(self) -> list[tuple[Status, str, list[str]]]:
+        """Return the rows without a vector as (status, reason, ids), those that share a reason together."""
+        found: dict[tuple[Status, str], list[str]] = {}
+        for row in np.flatnonzero(~self.ok):
+            found.setdefault((Status(self.status[row]), self.reasons[row]), []).append(self.ids[row])
+        return [(status, reason, ids) for (status, reason), ids in found.items()]
+
     @property
     def recipe_fingerprint(self) -> str:
         """Identifies how the vectors are made."""

@@ -109,6 +109,12 @@ def split_pairs(values: Iterable[str] | None, flag: str) -> Mapping[str, str]:
     return pairs
 
 
+def describe_gap(status: str, reason: str, ids: list[str]) -> str:
+    """Return one line about the rows that share a status and reason: how many, why, and up to three of them."""
+    shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+    return f"{len(ids):,} {status.lower()}{f': {reason}' if reason else ''} ({shown})"
+
+
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar with rate and remaining time on standard error; yields ``advance(n)``."""

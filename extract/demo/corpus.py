@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
@@ -32,6 +31,7 @@ from mixed_signals.extract.demo.plan import (
 from mixed_signals.extract.demo.voice import speak
 from mixed_signals.extract.demo.words import reply
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.files import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,7 +183,7 @@ def _render(
     """Write one utterance as H.264 (MPEG-4 where no such encoder was built in) and AAC."""
     import av
 
-    with _replacing(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+    with replacing(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         video = container.add_stream(codec, rate=FPS, width=SIZE, height=SIZE, pix_fmt="yuv420p")
         video.thread_count = 1  # the picture depends on how it is cut into threads
@@ -230,18 +230,7 @@ def _write_tables(
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, str | int]]) -> None:
-    with _replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its name once it is written completely."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

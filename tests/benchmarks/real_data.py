@@ -106,8 +106,8 @@ def empspeech(folder: Path, small: bool) -> list[dict[str, object]]:
             f"EmpSpeech accuracy, {head} text / group-majority",
             accuracy(run, f"{head}:text"),
             sentinel,
-            "reported",
-            True,
+            "below: no leak",
+            accuracy(run, f"{head}:text") < sentinel,
         )
         for head in ("logistic", "xgboost", "gated")
     ]
