@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import Debug, make_app, run_app, split_values, stderr, stdout
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mixed_signals.analysis.analysis import Analysis
+    from mixed_signals.store import Store
 
 app = make_app()
 
@@ -23,7 +25,12 @@ app = make_app()
 @app.command()
 def analyze_disagreement(
     store: Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)],
-    run: Annotated[str, typer.Option(help="Name of the run, as given to fit-heads.", show_default=False)],
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the run, as given to fit-heads. (default: the only one)", show_default=False
+        ),
+    ] = None,
     head: Annotated[
         list[str] | None,
         typer.Option(help="Only these heads (commas or repetition).", show_default=False),
@@ -43,7 +50,7 @@ def analyze_disagreement(
 
     opened = Store.open(store)
     with stderr().status(f"analysing run {run}"):
-        result = analyze(opened, run, heads=split_values(head), report=report)
+        result = analyze(opened, run or _only_run(opened), heads=split_values(head), report=report)
     console = stdout()
     for title, table in (*_metrics(result), *_rates(result), *_types(result), *_link(result)):
         console.print(title, style="bold", highlight=False, markup=False)
@@ -53,6 +60,14 @@ def analyze_disagreement(
     for warning in result.warnings:
         stderr().print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
     console.print(f"report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _only_run(store: Store) -> str:
+    runs = store.runs()
+    if len(runs) != 1:
+        known = ", ".join(runs) or "none yet; make one with fit-heads"
+        raise UsageError(f"--run: say which run of {store.path} (runs: {known})")
+    return runs[0]
 
 
 def _table(*columns: str) -> Table:

@@ -33,12 +33,12 @@ def _names(modality: str) -> str:
 def _print_list(wanted: bool) -> None:
     if not wanted:
         return
-    from rich.box import SIMPLE
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from mixed_signals.extract import weights
 
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("encoder", "modality", "dims", "licence", "cached", "what it gives"):
         table.add_column(
             column, justify="right" if column == "dims" else "left", no_wrap=column != "what it gives"
@@ -112,10 +112,10 @@ def main() -> None:
 
 
 def _report(outcomes: list[Outcome]) -> None:
-    from rich.box import SIMPLE
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("feature set", "dims", "ok", "missing", "failed", "seconds", "rows/s"):
         table.add_column(column, justify="left" if column == "feature set" else "right")
     for outcome in outcomes:

@@ -26,19 +26,15 @@ class Preset:
 
 
 PRESETS = {
-    "minilm": Preset(
-        "text", "text", "MiniLM", 384, "Apache-2.0", "all-MiniLM-L6-v2 sentence embedding", "minilm"
-    ),
-    "egemaps": Preset(
-        "audio", "opensmile", "EGemaps", 88, "research only", "openSMILE eGeMAPSv02 functionals of the voice"
-    ),
+    "minilm": Preset("text", "text", "MiniLM", 384, "Apache-2.0", "sentence embedding", "minilm"),
+    "egemaps": Preset("audio", "opensmile", "EGemaps", 88, "research only", "voice functionals, eGeMAPSv02"),
     "whisper-tiny.en": Preset(
         "audio",
         "speech",
         "WhisperTiny",
         384,
         "MIT",
-        "Whisper tiny.en encoder, mean over the speech",
+        "speech embedding",
         "whisper-tiny.en",
     ),
     "blendshapes": Preset(
@@ -47,7 +43,7 @@ PRESETS = {
         "Blendshapes",
         233,
         "Apache-2.0",
-        "MediaPipe face blendshapes and head pose, functionals over time",
+        "blendshapes, head pose",
         "face-landmarker",
     ),
 }
