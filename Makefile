@@ -10,7 +10,7 @@ demo: .venv/ready
 	$(BIN)/mixed-signals demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 bench: .venv/ready
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
