@@ -105,7 +105,9 @@ def analyze(
     groups = described[run.info.get("group") or "group"]
     used = groups.reindex(np.concatenate([panel.ids for panel in panels]))
     named = set(used.dropna()) - {""}
-    warnings += cautions(panels, len(named) if named else None, run.metrics)
+    warnings += cautions(
+        panels, len(named) or None, run.metrics, groups_kept_apart=run.info.get("group") is not None
+    )
     votes = None if corpus.ratings is None else ambiguity.vote_table(corpus.ratings)
 
     tables, rates, types, links = [], [], [], []

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, progress, run_app, stdout
+from mixed_signals.store.terminal import Debug, interruptible, make_app, progress, run_app, stdout
 
 # Sub-command -> module that holds its typer application.
 COMMANDS = {
@@ -86,7 +86,9 @@ def demo(
     console.print(f"[bold]1. A corpus of {utterances} short videos, rendered here[/]", highlight=False)
     _make_corpus(corpus, settings)
     console.print("[bold]2. Into a store[/]")
-    if not (store / "corpus.json").exists():
+    if (store / "corpus.json").exists():
+        console.print("there already")
+    else:
         _command(
             "corpus", "import", "csv", corpus / "utterances.csv", "--store", store,
             "--group", "speaker", "--ratings", corpus / "ratings.csv", "--name", "demo",
@@ -94,7 +96,9 @@ def demo(
     console.print("[bold]3. One vector per utterance and modality[/]")
     _command("extract", store, "--text", "minilm", "--audio", "egemaps", "--video", "blendshapes")
     console.print("[bold]4. Heads on every subset of modalities[/]")
-    if not (store / "runs" / "demo" / "run.json").exists():
+    if (store / "runs" / "demo" / "run.json").exists():
+        console.print("there already")
+    else:
         _command(
             "fit", store, "--features", "text=minilm,audio=egemaps,video=blendshapes",
             "--heads", "logistic,xgboost", "--fusion", "gated", "--folds", 5, "--seeds", 5, "--run", "demo",
@@ -128,7 +132,8 @@ def _make_corpus(folder: Path, settings: dict[str, int]) -> None:
         stdout().print("there already", highlight=False)
         return
     make_demo_corpus = import_module("mixed_signals.extract.demo.corpus").make_demo_corpus
-    with progress("rendering", settings["utterances"]) as advance:
+    kept = "the same command renders it again and goes on"
+    with interruptible(kept), progress("rendering", settings["utterances"]) as advance:
         make_demo_corpus(
             folder, n_utterances=settings["utterances"], seed=settings["seed"], on_progress=advance
         )

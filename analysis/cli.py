@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, run_app, split_values, stderr, stdout
+from mixed_signals.store.terminal import Debug, interruptible, make_app, run_app, split_values, stderr, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +49,11 @@ def analyze_disagreement(
     from mixed_signals.store import Store
 
     opened = Store.open(store)
-    with stderr().status(f"analysing run {run}"):
-        result = analyze(opened, run or _only_run(opened), heads=split_values(head), report=report)
+    if report is not None and report.exists() and not report.is_dir():
+        raise UsageError(f"--report {report}: is a file; name a folder")
+    name = run or _only_run(opened)
+    with interruptible("no report was written"), stderr().status(f"analysing run {name}"):
+        result = analyze(opened, name, heads=split_values(head), report=report)
     console = stdout()
     for title, table in (*_metrics(result), *_rates(result), *_types(result), *_link(result)):
         console.print(title, style="bold", highlight=False, markup=False)

@@ -30,6 +30,7 @@ from mixed_signals.models.intervals import Limits, mean_interval
 
 LIMITS: dict[str, Limits] = {"rate": (0, 1), "between": (0, 1), "floor": (0, 1), "excess": (-1, 1)}
 NO_FLOOR = "not measured: the seed floor needs at least two seeds"
+NO_SEED = "not measured: the head does not depend on a seed, so there is no seed noise"
 
 
 def jensen_shannon(*distributions: ArrayLike) -> NDArray[np.float64]:
@@ -123,7 +124,7 @@ def disagreement_rates(panel: Panel, groups: ArrayLike | None = None) -> pd.Data
                 result = vars(mean_interval(measures[quantity], groups, limits=limits))
             else:
                 unknown = dict.fromkeys(("estimate", "low", "high"), np.nan)
-                result = {**vars(rate), **unknown, "method": NO_FLOOR}
+                result = {**vars(rate), **unknown, "method": NO_SEED if panel.deterministic else NO_FLOOR}
             named = {"head": panel.head, "first": first, "second": second, "quantity": quantity}
             rows.append({**result, **named, "n_seeds": len(panel.seeds)})
     return pd.DataFrame(rows)

@@ -96,7 +96,7 @@ def rate_findings(rates: pd.DataFrame) -> list[Finding]:
         findings.append(_finding(DISAGREE, f"{head}: {first} against fusion, rate", rate, said))
         if np.isnan(excess["estimate"]):
             if all(finding.quantity != f"{head}: excess" for finding in findings):
-                said = f"{head}: whether its models differ by more than their seeds was {excess['method']}."
+                said = f"{head}: {excess['method']}."
                 findings.append(_finding(FLOOR, f"{head}: excess", excess, said))
             continue
         where = side(excess, 0.0)
@@ -171,7 +171,9 @@ def _finding(question: str, quantity: str, row: Row, verdict: str) -> Finding:
     )
 
 
-def cautions(panels: Sequence[Panel], n_groups: int | None, metrics: pd.DataFrame) -> list[str]:
+def cautions(
+    panels: Sequence[Panel], n_groups: int | None, metrics: pd.DataFrame, *, groups_kept_apart: bool
+) -> list[str]:
     """Return sentences on what weakens the findings.
 
     Parameters
@@ -181,8 +183,14 @@ def cautions(panels: Sequence[Panel], n_groups: int | None, metrics: pd.DataFram
         Groups of the analysed utterances; ``None`` if the corpus has none.
     metrics : DataFrame
         The run's metrics, sentinels among them.
+    groups_kept_apart : bool
+        Whether the run's folds kept groups apart.
     """
     said = []
+    if n_groups is not None and not groups_kept_apart:
+        said.append(
+            "The folds share groups between training and test rows: every score may rest on who is speaking."
+        )
     if n_groups is None:
         said.append("The corpus has no groups: intervals take every utterance as independent.")
     elif n_groups < FEWEST_GROUPS:
@@ -190,7 +198,7 @@ def cautions(panels: Sequence[Panel], n_groups: int | None, metrics: pd.DataFram
             f"Only {n_groups} groups: estimates have no intervals (at least {FEWEST_GROUPS} are needed)."
         )
     for panel in panels:
-        if len(panel.seeds) < 2:
+        if len(panel.seeds) < 2 and not panel.deterministic:
             said.append(f"{panel.head} has one seed: its seed floor cannot be measured.")
         if panel.left_out:
             left_out = plural(panel.left_out, "utterance")
@@ -209,8 +217,8 @@ def _beaten_by_sentinel(panel: Panel, metrics: pd.DataFrame) -> list[str]:
     if not beaten:
         return []
     return [
-        f"{panel.head}: the sentinel {best['head']} (accuracy {percent(best['estimate'])}) is as good as or better "
-        f"than {', '.join(beaten)}; their disagreement says little about the corpus."
+        f"{panel.head}: {', '.join(beaten)} did no better than the sentinel {best['head']} (accuracy "
+        f"{percent(best['estimate'])}), which sees no feature."
     ]
 
 

@@ -39,6 +39,9 @@ class Panel:
         Class probabilities by partition and seed.
     seeds : tuple
         The seeds, all trained in every partition.
+    deterministic : bool
+        Whether the head was trained once though others of its run were trained with several seeds, since its result
+        does not depend on a seed.
     left_out : int
         Utterances that some model predicts and another does not.
     """
@@ -50,6 +53,7 @@ class Panel:
     unimodals: tuple[str, ...]
     proba: Mapping[str, NDArray[np.float64]]
     seeds: tuple[object, ...]
+    deterministic: bool
     left_out: int
 
     @property
@@ -133,18 +137,21 @@ def make_panels(predictions: pd.DataFrame, heads: Sequence[str] = ()) -> tuple[l
             raise UsageError(f"--head: no head {head!r} in this run; it has {', '.join(present) or 'none'}")
     panels, reasons = [], []
     for head in heads or present:
-        result = _make_panel(head, rows[rows["head"] == head])
+        mine = rows[rows["head"] == head]
+        result = _make_panel(head, mine, once=mine["seed"].nunique() == 1 < rows["seed"].nunique())
         if isinstance(result, Panel):
             panels.append(result)
         else:
             reasons.append(result)
     if not panels:
         why = "; ".join(reasons) or "it has no head on features"
-        raise UsageError(f"nothing to compare in this run: {why} (train with --subsets all)")
+        raise UsageError(
+            f"nothing to compare in this run: {why} (fit-heads with feature sets of two modalities or more)"
+        )
     return panels, reasons
 
 
-def _make_panel(head: str, rows: pd.DataFrame) -> Panel | str:
+def _make_panel(head: str, rows: pd.DataFrame, *, once: bool) -> Panel | str:
     """Line up one head's models, or say why that cannot be done."""
     subsets = sorted(set(rows["modalities"].astype(str)), key=lambda s: -s.count("+"))
     fusion = subsets[0]
@@ -196,6 +203,7 @@ def _make_panel(head: str, rows: pd.DataFrame) -> Panel | str:
         unimodals=unimodals,
         proba={name: array[:, :, complete] for name, array in proba.items()},
         seeds=tuple(seeds),
+        deterministic=once,
         left_out=int((~complete).sum()),
     )
 

@@ -122,6 +122,8 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
     )
     chance = float(np.mean([found.loc[found["conflict"] == "", f"odd_{m}"].iloc[0] for m in modalities]))
     console.print(
+        "labels differ: the modalities' models do not all give one label; odd: that modality's model alone gives\n"
+        "another label than the others; vote bits: mean entropy of the raters' votes.\n"
         f"The divergence of the modalities' models tells planted conflicts from the rest with AUROC "
         f"{detection(utterances, planted):.2f} (0.5 is chance).\n"
         f"The modality that was planted as the contradicting one is the odd one out in {share:.0%} of its "

@@ -12,6 +12,7 @@ from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.terminal import (
     Debug,
     describe_gap,
+    interruptible,
     make_app,
     progress,
     run_app,
@@ -91,18 +92,17 @@ def extract_features(
     for task in tasks:
         why = ", ".join(f"{n:,} {reason}" for reason, n in task.plan.reasons.items()) or "nothing to do"
         console.print(f"{task.key}: {why} (of {len(opened.corpus):,})", highlight=False)
+        if task.gone:
+            line = f"{task.key}: {task.gone:,} media files are gone; their vectors are kept"
+            stderr().print(line, style="yellow", highlight=False, soft_wrap=True)
     if plan:
         return
     outcomes = []
-    try:
+    with interruptible("what is done is kept, and the same command goes on from there"):
         job.prepare(tasks)
         for task in tasks:
             with progress(task.key, len(task.plan.rows)) as advance:
                 outcomes.append(job.run(opened, task, workers=workers, on_progress=advance))
-    except KeyboardInterrupt:
-        raise MixedSignalsError(
-            "interrupted; what is done is kept, and the same command goes on from there"
-        ) from None
     _report(outcomes)
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.base import Encoded, Encoder
 from mixed_signals.extract.media import Clip
-from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
+from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store, UsageError
 from mixed_signals.store.features import Plan, plan_rows
-from mixed_signals.store.provenance import file_hash, library_versions, row_hash
+from mixed_signals.store.provenance import file_hash, library_versions, media_hash, text_hash
 
+_ABSENT = "absent"  # stands for the hash of a media file that is not there
 _CHUNK = 8  # utterances that one task of a worker process holds
 
 
@@ -35,12 +36,15 @@ class Task:
     plan : Plan
     row_hashes : list of str, length N
         What each row is made of, in corpus order.
+    gone : int
+        Rows whose media file is not there any more, but whose vector is, and is kept.
     """
 
     encoder: Encoder
     path: Path
     plan: Plan
     row_hashes: list[str]
+    gone: int
 
     @property
     def key(self) -> str:
@@ -80,7 +84,7 @@ def plan(store: Store, encoders: Sequence[tuple[str, str]], *, retry_failed: boo
     Raises
     ------
     UsageError
-        If an encoder is unknown, or a feature set of its name was made by another recipe.
+        If an encoder is unknown, a feature set of its name was made by another recipe, or the media root is gone.
     """
     made = [make_encoder(modality, name) for modality, name in encoders]
     needs_media = any(encoder.recipe.modality != "text" for encoder in made)
@@ -90,8 +94,11 @@ def plan(store: Store, encoders: Sequence[tuple[str, str]], *, retry_failed: boo
         hashes = _row_hashes(store, encoder.recipe.modality, media_hashes)
         path = store.feature_path(encoder.recipe.modality, encoder.recipe.encoder)
         existing = FeatureSet(path) if path.exists() else None
+        gone = 0
+        if existing is not None and encoder.recipe.modality != "text":
+            hashes, gone = _keep_gone(store, existing, hashes, media_hashes)
         todo = plan_rows(existing, encoder.recipe, list(store.corpus.ids), hashes, retry_failed=retry_failed)
-        tasks.append(Task(encoder, path, todo, hashes))
+        tasks.append(Task(encoder, path, todo, hashes, gone))
     return tasks
 
 
@@ -138,7 +145,7 @@ def run(
             list(store.corpus.ids),
             task.row_hashes,
             encoder.dimensions,
-            {"versions": library_versions(encoder.libraries)},
+            library_versions(encoder.libraries),
         )
         with writer:
             for chunk, encoded in _encoded(encoder, _clips(store), rows, workers or os.cpu_count() or 1):
@@ -242,19 +249,37 @@ def _clips(store: Store) -> list[Clip]:
 
 
 def _media_hashes(store: Store) -> dict[str, str]:
-    """Return the hash of every media file of the corpus by its path there, "absent" where there is no file."""
+    """Return the hash of every media file of the corpus by its path there, `_ABSENT` where there is no file."""
+    root = store.corpus.media_root
+    if root is not None and not root.is_dir():
+        raise UsageError(f"{root}: the media root is not there (moved, or not mounted?)")
     hashes = {}
     for media in set(store.corpus.utterances["media"]):
         path = store.corpus.media_path(media)
-        hashes[media] = file_hash(path) if path is not None and path.is_file() else "absent"
+        hashes[media] = file_hash(path) if path is not None and path.is_file() else _ABSENT
     return hashes
+
+
+def _keep_gone(
+    store: Store, existing: FeatureSet, hashes: list[str], media_hashes: dict[str, str]
+) -> tuple[list[str], int]:
+    """Let a row keep its vector while its media file is not there (a disk that is not mounted, say)."""
+    made_of = dict(zip(existing.ids[existing.ok], existing.row_hashes[existing.ok], strict=True))
+    kept, gone = list(hashes), 0
+    for row, (utterance, media) in enumerate(
+        zip(store.corpus.ids, store.corpus.utterances["media"], strict=True)
+    ):
+        if media and media_hashes[media] == _ABSENT and utterance in made_of:
+            kept[row] = made_of[utterance]
+            gone += 1
+    return kept, gone
 
 
 def _row_hashes(store: Store, modality: str, media_hashes: dict[str, str]) -> list[str]:
     table = store.corpus.utterances
     if modality == "text":
-        return [row_hash("text", text) for text in table["text"]]
+        return [text_hash(text) for text in table["text"]]
     return [
-        row_hash("media", media_hashes[media], start, end)
+        media_hash(media_hashes[media], start, end)
         for media, start, end in zip(table["media"], table["start"], table["end"], strict=True)
     ]

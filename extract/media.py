@@ -19,7 +19,12 @@ import numpy as np
 SILENCE_DBFS = -80.0
 """Sound whose root mean square is below this level (relative to full scale) counts as silent."""
 
+SHORTEST_SOUND = 0.02
+"""Seconds of sound below which no encoder gets a frame."""
+
 _SEEK_MARGIN = 1.0  # seconds before the start at which decoding begins, so that decoders have settled
+_GAP = 0.01  # seconds between time stamps and samples from which on something is missing
+_TICK = 1e-3  # seconds by which time stamps may be rounded
 
 
 class Absent(Exception):  # noqa: N818 - a state of an utterance rather than a fault
@@ -62,8 +67,7 @@ class Clip:
             if not container.streams.audio:
                 raise Absent("no audio track")
             native, samples = _mono(container, self.start or 0.0, self.end)
-        if not len(samples):
-            raise Unreadable(f"no sound between {self.start or 0:g} s and {_end(self.end)}")
+        self._check_length(len(samples) / native, "sound")
         level = 10 * np.log10(np.mean(samples.astype(np.float64) ** 2) + 1e-20)
         if level < SILENCE_DBFS:
             raise Absent(f"silent (below {SILENCE_DBFS:g} dBFS)")
@@ -88,8 +92,17 @@ class Clip:
             for frame in _steady(container, self.start or 0.0, self.end, rate):
                 count += 1
                 yield _upright(frame)
-            if not count:
-                raise Unreadable(f"no picture between {self.start or 0:g} s and {_end(self.end)}")
+        self._check_length(count / rate, "picture")
+
+    def _check_length(self, seconds: float, what: str) -> None:
+        """Refuse a cut of which less than half is in the file, and one too short to hear anything in."""
+        start = self.start or 0.0
+        if not seconds:
+            raise Unreadable(f"no {what} between {start:g} s and {_end(self.end)}")
+        if self.end is not None and seconds < 0.5 * (self.end - start):
+            raise Unreadable(f"only {seconds:.2g} s of {what} between {start:g} s and {_end(self.end)}")
+        if what == "sound" and seconds < SHORTEST_SOUND:
+            raise Unreadable(f"only {1000 * seconds:.0f} ms of sound")
 
 
 def _attached_picture() -> Any:
@@ -110,7 +123,7 @@ def _opened(media: Path | None) -> Iterator[Any]:
     if media is None:
         raise Absent("no media")
     if not media.is_file():
-        raise Unreadable("the file does not exist")
+        raise Unreadable("is not a file" if media.exists() else "the file does not exist")
     try:
         with av.open(str(media)) as container:
             yield container
@@ -123,32 +136,59 @@ def _origin(container: Any) -> float:
     return float(container.start_time or 0) / 1_000_000
 
 
-def _seek(container: Any, stream: Any, start: float) -> None:
-    if start > _SEEK_MARGIN and container.format.name != "mpeg":  # MPEG-1 streams are read from the beginning
-        time = start - _SEEK_MARGIN + _origin(container)
-        container.seek(int(time / stream.time_base), stream=stream, backward=True)
+def _decoded(container: Any, stream: Any, start: float) -> Iterator[tuple[float, Any]]:
+    """Yield (time, frame) from some frame at or before `start` on; frames without a time stamp are left out."""
+    origin = _origin(container)
+
+    def frames() -> Iterator[tuple[float, Any]]:
+        for frame in container.decode(stream):
+            if frame.time is not None:
+                yield frame.time - origin, frame
+
+    if start <= _SEEK_MARGIN or container.format.name == "mpeg":  # MPEG program streams break when sought in
+        yield from frames()
+        return
+    container.seek(int((start - _SEEK_MARGIN + origin) / stream.time_base), stream=stream, backward=True)
+    first = next(frames(), None)
+    if first is None or first[0] > start:  # some containers (MPEG-TS) seek past what was asked for
+        container.seek(0)
+        yield from frames()
+        return
+    yield first
+    yield from frames()
 
 
 def _mono(container: Any, start: float, end: float | None) -> tuple[int, np.ndarray]:
-    """Return the native sample rate and the samples between start and end, channels averaged."""
+    """Return the native sample rate and the samples between start and end, channels averaged.
+
+    Gaps between time stamps (lost packets) are silence, so that sound stays in step with the picture.
+    """
     import av
 
     stream = container.streams.audio[0]
-    _seek(container, stream, start)
     native = int(stream.rate)
     planar = av.AudioResampler(format="fltp", layout=stream.layout, rate=native)
     first, last = round(start * native), None if end is None else round(end * native)
-    position: int | None = None
+    position: int | None = None  # of the next sample, counted from the file's beginning
     pieces = []
-    for frame in container.decode(stream):
-        if position is None:  # later frames follow without gaps
-            position = 0 if frame.time is None else round((frame.time - _origin(container)) * native)
+
+    def keep(samples: np.ndarray, position: int) -> None:
+        low, high = max(first - position, 0), len(samples)
+        if last is not None:
+            high = min(last - position, high)
+        if low < high:
+            pieces.append(samples[low:high])
+
+    for time, frame in _decoded(container, stream, start):
+        stamped = round(time * native)
+        if position is None:
+            position = stamped
+        elif stamped - position > _GAP * native:
+            keep(np.zeros(stamped - position, np.float32), position)
+            position = stamped
         for converted in planar.resample(frame):
             samples = converted.to_ndarray().mean(axis=0)
-            low = max(first - position, 0)
-            high = len(samples) if last is None else min(last - position, len(samples))
-            if low < high:
-                pieces.append(samples[low:high])
+            keep(samples, position)
             position += len(samples)
         if last is not None and position >= last:
             break
@@ -168,28 +208,29 @@ def _resampled(samples: np.ndarray, native: int, rate: int) -> np.ndarray:
 def _steady(container: Any, start: float, end: float | None, rate: float) -> Iterator[Any]:
     """Yield the frame on screen at start, start + 1/rate, ... before the end (or the last frame's end)."""
     stream = container.streams.video[0]
-    stream.thread_type = "SLICE"
-    _seek(container, stream, start)
-    origin = _origin(container)
+    length = 1 / float(stream.average_rate or rate)
     shown = None
     step = 0
-    for frame in container.decode(stream):
-        if frame.time is None:
-            continue
-        time = frame.time - origin
-        # Everything due before this frame comes on screen is the frame before it.
-        while shown is not None and (due := start + step / rate) < time - 1e-6:
-            if end is not None and due >= end:
-                return
-            yield shown
+
+    def due_before(time: float) -> Iterator[None]:
+        """Step through the times that are due before a time, or before the end."""
+        nonlocal step
+        while start + step / rate < (time if end is None else min(time, end)) - _TICK:
+            yield
             step += 1
-        shown = frame
-    if shown is None:
-        return
-    last = (shown.time or 0.0) - origin + 1 / float(stream.average_rate or rate)
-    while (due := start + step / rate) < (last if end is None else min(end, last)) - 1e-6:
-        yield shown
-        step += 1
+
+    last = start
+    for time, frame in _decoded(container, stream, start):
+        for _ in due_before(time):
+            # Nothing is on screen before the first frame, unless it is that frame's time stamp that is rounded.
+            if shown is not None or time - (start + step / rate) < length:
+                yield frame if shown is None else shown
+        if end is not None and time >= end:
+            return
+        shown, last = frame, time
+    for _ in due_before(last + length):
+        if shown is not None:
+            yield shown
 
 
 def _upright(frame: Any) -> np.ndarray:

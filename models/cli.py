@@ -10,7 +10,16 @@ import typer
 
 from mixed_signals.models.heads import HEADS
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, progress, run_app, split_pairs, split_values, stdout
+from mixed_signals.store.terminal import (
+    Debug,
+    interruptible,
+    make_app,
+    progress,
+    run_app,
+    split_pairs,
+    split_values,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +42,7 @@ def fit_heads(
         list[str] | None,
         typer.Option(
             metavar="MODALITY=NAME",
-            help="Feature set of each modality. (default: the only one of each modality)",
+            help="Feature set of each modality to use. (default: all, if there is one of each)",
         ),
     ] = None,
     heads: Annotated[list[str] | None, typer.Option(help=f"Among: {', '.join(_PLAIN)}.")] = None,
@@ -68,6 +77,8 @@ def fit_heads(
     if opened.run_path(name).exists():
         raise UsageError(f"--run {name}: is in {store} already; choose another name")
     plain, fused = split_values(heads), split_values(fusion)
+    if (heads or fusion) and not (plain or fused):
+        raise UsageError("--heads, --fusion: no head is named")
     _check_names(plain, _PLAIN, "--heads")
     _check_names(fused, _FUSION, "--fusion")
     names = plain + fused or list(HEADS)
@@ -103,12 +114,14 @@ def _fit(
     made = make_folds(views, n_folds, group=group)
     per_subset = n_folds * sum(n_seeds if HEADS[head].seeded else 1 for head in heads)
     total = per_subset * len(all_subsets(views.modalities))
-    with progress("fitting heads", total) as advance:
+    with interruptible("nothing was saved"), progress("fitting heads", total) as advance:
         run = sweep(
             views, heads, folds=made, seeds=range(n_seeds), group=group, n_jobs=jobs, on_progress=advance
         )
     folder = run.save(store, name)
     console.print(metrics_table(run))
+    if not run.metrics["low"].notna().any():
+        console.print(str(run.metrics["method"].iloc[0]), style="yellow", highlight=False)
     console.print(
         f"{total} heads in {run.info['seconds']:.0f} s; run {name!r} is in {folder}", soft_wrap=True
     )
@@ -120,7 +133,7 @@ def metrics_table(run: Run) -> Table:
     from rich.table import Table
 
     table = Table(
-        title="out-of-fold scores (accuracy with its 95% interval over groups)",
+        title=f"out-of-fold scores (accuracy with its 95% interval over {run.info['interval_unit']})",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,

@@ -15,7 +15,8 @@ def inner_folds(
     y : ndarray of int, shape (N,)
         Class codes.
     groups : ndarray, shape (N,), or None
-        Rows of one group never stand on both sides. With fewer groups than folds, rows are split freely.
+        Rows of one group never stand on both sides; with fewer groups than folds there are as many folds as groups.
+        None, or a single group, splits rows freely.
     n_folds : int
     seed : int
 
@@ -27,11 +28,14 @@ def inner_folds(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     n_classes = len(np.unique(y))
-    if groups is not None and len(np.unique(groups)) >= n_folds:
-        codes = np.unique(groups, return_inverse=True)[1]
-        pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(y, y, codes)
-    elif np.bincount(y).max() >= n_folds:
-        pairs = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(y, y)
+    codes = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_groups = codes.max() + 1
+    if groups is not None and n_groups >= 2:
+        n_folds = min(n_folds, n_groups)
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     else:
+        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    if np.bincount(y).max() < n_folds:
         return []
+    pairs = splitter.split(y, y, codes)
     return [(train, held) for train, held in pairs if len(held) and len(np.unique(y[train])) == n_classes]

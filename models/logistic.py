@@ -56,7 +56,7 @@ class LogisticHead(BaseHead):
         rotated = Z @ axes.T
         path = sorted(self.penalties)
         self.C_ = self._choose(rotated, codes, groups, path)
-        weights, self.intercept_ = _fit_path(rotated, codes, [self.C_], len(self.classes_))[0]
+        weights, self.intercept_ = _fit_path(rotated, codes, [self.C_], len(self.classes_), tol=1e-6)[0]
         self.coef_ = weights @ axes
         return self
 
@@ -90,10 +90,10 @@ class LogisticHead(BaseHead):
 
 
 def _fit_path(
-    Z: np.ndarray, y: np.ndarray, path: list[float], n_classes: int
+    Z: np.ndarray, y: np.ndarray, path: list[float], n_classes: int, tol: float = 1e-4
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Fit every penalty of an ascending path, each from the solution before it; weights (K, D), intercepts (K,)."""
-    model = LogisticRegression(warm_start=True, max_iter=500)
+    model = LogisticRegression(warm_start=True, max_iter=2000, tol=tol)
     fitted = []
     for C in path:
         model.set_params(C=C)

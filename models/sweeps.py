@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixed_signals.models.baselines import group_majority, majority
+from mixed_signals.models.baselines import Baseline, group_majority, majority
 from mixed_signals.models.heads import head_kind, make_head
 from mixed_signals.models.metrics import score
 from mixed_signals.store import Fold, Run, UsageError, Views
@@ -42,11 +42,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted head with its predictions for the fold's test rows."""
+    """A fitted head with its predictions for those of the fold's test rows that have a modality of its own."""
 
     fit: Fit
     head: Any
-    ids: np.ndarray
+    rows: np.ndarray
     probabilities: np.ndarray
     gates: np.ndarray | None
     contributions: np.ndarray | None
@@ -88,7 +88,8 @@ def sweep(
     seeds : sequence of int
         Seeds of the heads; they never change the folds.
     group : str or None
-        The column whose values are kept apart and resampled for intervals. None means utterances.
+        The column whose values folds keep apart and intervals resample. With None, folds keep nothing but utterances
+        apart; intervals and the group-majority sentinel still use the corpus's groups where it has them.
     n_jobs : int, optional
         Heads fitted at the same time, one thread each; all cores by default.
     on_progress : callable, optional
@@ -97,7 +98,8 @@ def sweep(
     Returns
     -------
     Run
-        Not saved yet; its `heads` are the fitted heads by file stem.
+        Not saved yet; its `heads` are the fitted heads by file stem. A model is trained on, and predicts, the rows
+        that have at least one of its modalities.
 
     Raises
     ------
@@ -117,8 +119,8 @@ def sweep(
     if not heads or not len(seeds) or len(set(seeds)) < len(seeds):
         raise UsageError("name at least one head, and at least one seed, each seed once")
     folds = list(folds if folds is not None else make_folds(views, group=group))
-    groups = _groups(views, group)
-    _refuse_shared_groups(views, folds, groups)
+    groups = views.groups if group is None or group == "group" else views.groups_by(group)
+    _refuse_shared_groups(views, folds, None if group is None else groups)
     fits = [
         Fit(name, subset, fold, seed)
         for name in heads
@@ -134,7 +136,7 @@ def sweep(
     by_id = None if groups is None else dict(zip(views.ids, groups, strict=True))
     return Run(
         predictions=predictions,
-        gates=_gates(fitted),
+        gates=_gates(views, fitted),
         metrics=score(predictions, views.classes, by_id),
         info={
             "target": views.target,
@@ -144,7 +146,8 @@ def sweep(
             "heads": list(heads),
             "subsets": ["+".join(subset) for subset in chosen],
             "seeds": [int(seed) for seed in seeds],
-            "group": group if groups is not None else None,
+            "group": None if groups is None else group,
+            "interval_unit": "utterances" if groups is None else "groups",
             "folds": [
                 {
                     "partition": f.partition,
@@ -161,13 +164,6 @@ def sweep(
         },
         heads={result.fit.file_stem: result.head for result in fitted},
     )
-
-
-def _groups(views: Views, group: str | None) -> np.ndarray | None:
-    """Return the groups to keep apart, or None where utterances stand alone."""
-    if group is None or (group == "group" and views.groups is None):
-        return None
-    return views.groups_by(group)
 
 
 def _refuse_shared_groups(views: Views, folds: Sequence[Fold], groups: np.ndarray | None) -> None:
@@ -197,17 +193,25 @@ def _run(
     position = {utterance: row for row, utterance in enumerate(views.ids)}
     y = views.y
     codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
-
-    def tasks() -> Iterator[Any]:
-        for index, fit in enumerate(fits):
-            train = np.array([position[i] for i in fit.fold.train_ids])
-            test = np.array([position[i] for i in fit.fold.test_ids])
-            yield delayed(_fit_one)(index, fit, views.X, y, codes, views.blocks, train, test)
-
+    tasks = []
+    for index, fit in enumerate(fits):
+        columns = [views.modalities.index(m) for m in fit.subset]
+        has: np.ndarray = np.asarray(views.present[:, columns].any(axis=1))
+        train, test = (
+            np.array([position[i] for i in ids if has[position[i]]], dtype=np.intp)
+            for ids in (fit.fold.train_ids, fit.fold.test_ids)
+        )
+        if len(set(y[train])) < 2:
+            raise UsageError(
+                f"fold {fit.fold.fold}: the {len(train)} training rows with {' or '.join(fit.subset)} have "
+                f"{len(set(y[train]))} of {len(views.classes)} classes; ask for other folds"
+            )
+        if len(test):
+            tasks.append(delayed(_fit_one)(index, fit, views.X, y, codes, views.blocks, train, test))
     results: list[Fitted | None] = [None] * len(fits)
     # One thread a head: parallel fits that each take every core are many times slower.
     with parallel_config("loky", n_jobs=min(n_jobs, len(fits)), inner_max_num_threads=1):
-        for index, result in Parallel(return_as="generator_unordered")(tasks()):
+        for index, result in Parallel(return_as="generator_unordered")(tasks):
             results[index] = result
             if on_progress is not None:
                 on_progress(1)
@@ -234,13 +238,13 @@ def _fit_one(
     head.fit(X[np.ix_(train, columns)], y[train], groups=None if groups is None else groups[train])
     held_out = X[np.ix_(test, columns)]
     gates, contributions = head.explain(held_out) if head_kind(fit.head).fusion else (None, None)
-    return index, Fitted(fit, head, fit.fold.test_ids, head.predict_proba(held_out), gates, contributions)
+    return index, Fitted(fit, head, test, head.predict_proba(held_out), gates, contributions)
 
 
 def _predictions(
     views: Views,
     fitted: Sequence[Fitted],
-    sentinels: dict[str, list[tuple[Fold, np.ndarray, np.ndarray]]],
+    sentinels: dict[str, Baseline],
 ) -> pd.DataFrame:
     label_of = dict(zip(views.ids, views.y, strict=True))
     classes = np.array(views.classes, dtype=object)
@@ -262,22 +266,22 @@ def _predictions(
             add(name, (), fold, 0, ids, P)
     for result in fitted:
         # A class that a training fold lacks has probability 0 there.
-        P = np.zeros((len(result.ids), len(classes)))
+        P = np.zeros((len(result.rows), len(classes)))
         P[:, pd.Index(classes).get_indexer(pd.Index(result.head.classes_, dtype=object))] = (
             result.probabilities
         )
-        add(result.fit.head, result.fit.subset, result.fit.fold, result.fit.seed, result.ids, P)
+        add(result.fit.head, result.fit.subset, result.fit.fold, result.fit.seed, views.ids[result.rows], P)
     return pd.concat(tables, ignore_index=True)
 
 
-def _gates(fitted: Sequence[Fitted]) -> pd.DataFrame:
+def _gates(views: Views, fitted: Sequence[Fitted]) -> pd.DataFrame:
     tables = []
     for result in fitted:
         if result.gates is None or result.contributions is None:
             continue
         fit = result.fit
         for column, modality in enumerate(fit.subset):
-            table = pd.DataFrame({"utterance_id": result.ids})
+            table = pd.DataFrame({"utterance_id": views.ids[result.rows]})
             table["model"] = model_name(fit.head, fit.subset)
             table["head"], table["modalities"] = fit.head, "+".join(fit.subset)
             table["partition"], table["fold"], table["seed"] = fit.fold.partition, fit.fold.fold, fit.seed

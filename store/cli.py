@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mixed_signals.store.terminal import Debug, describe_gap, make_app, stdout
+from mixed_signals.store.errors import MixedSignalsError
+from mixed_signals.store.terminal import Debug, make_app, stderr, stdout
 
 app = make_app(help="Look at a store, and bring feature sets into it.", no_args_is_help=True)
 
@@ -21,6 +22,7 @@ def ls(store: StorePath, debug: Debug = False) -> None:
     [bold]Example:[/] mixed-signals store ls my.store
     """
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     from mixed_signals.store.folder import Store
@@ -33,7 +35,11 @@ def ls(store: StorePath, debug: Debug = False) -> None:
         numeric = column not in ("feature set", "recipe")
         table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for key in opened.feature_sets():
-        features = opened[key]
+        try:
+            features = opened[key]
+        except MixedSignalsError as error:
+            stderr().print(f"[yellow]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
+            continue
         counts = [f"{features.coverage[status]:,}" for status in ("ok", "missing", "failed", "pending")]
         table.add_row(key, f"{features.shape[1]:,}", *counts, features.recipe_fingerprint[:8])
     if table.row_count:
@@ -66,7 +72,8 @@ def show(
     names = list(found.dimensions)
     console.print(f"dimensions: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}", highlight=False)
     for status, reason, ids in found.gaps():
-        console.print(describe_gap(status.name, reason, ids), highlight=False, markup=False, soft_wrap=True)
+        line = f"{len(ids):,} {status.name.lower()}{f': {reason}' if reason else ''}: {', '.join(ids)}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("import")
@@ -75,6 +82,10 @@ def import_(
     source: Annotated[Path, typer.Argument(help="A .npz, .csv or .parquet file with utterance ids.")],
     modality: Annotated[str, typer.Option(help="text, audio or video.")],
     name: Annotated[str, typer.Option(help="Name of the new feature set.")],
+    ignore_extra: Annotated[
+        bool,
+        typer.Option("--ignore-extra", help="Leave out rows of utterances that the corpus does not have."),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Bring in vectors made elsewhere, joined by utterance id.
@@ -86,5 +97,5 @@ def import_(
     from mixed_signals.store.exchange import import_features
     from mixed_signals.store.folder import Store
 
-    found = import_features(Store.open(store), source, modality, name)
+    found = import_features(Store.open(store), source, modality, name, ignore_extra=ignore_extra)
     stdout().print(repr(found), highlight=False, markup=False, soft_wrap=True)

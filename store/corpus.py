@@ -14,14 +14,15 @@ ratings : one row per judgement
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from mixed_signals.store.errors import MixedSignalsError
+from mixed_signals.store.errors import MixedSignalsError, UsageError
 
 MODALITIES = ("text", "audio", "video")
 UTTERANCE_COLUMNS = ("utterance_id", "media", "start", "end", "text", "label", "group", "split")
@@ -29,24 +30,34 @@ RATING_COLUMNS = ("utterance_id", "rater", "shown", "value", "count")
 _SHOWN_PROBLEMS = 20
 
 
+class Problem(NamedTuple):
+    """One fault of a table: which table, which row (from 0), which of our columns, and what is wrong."""
+
+    table: str
+    row: int
+    column: str
+    fault: str
+
+
 class InvalidCorpus(MixedSignalsError):  # noqa: N818 - reads as what it says
     """The tables break the rules of a corpus; the message lists where and how to mend it.
 
     Attributes
     ----------
-    problems : list of str
-        One sentence for every fault found.
+    lines : list of str
+        One line for every fault found.
+    problems : list of Problem
+        The same, for a reader that knows where its rows stand; empty where the fault is not of a row.
     """
 
-    def __init__(self, source: str, problems: list[str]) -> None:
-        self.problems = problems
-        shown = problems[:_SHOWN_PROBLEMS]
-        more = len(problems) - len(shown)
-        lines = [f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
-        lines += [f"  {problem}" for problem in shown]
-        if more:
-            lines.append(f"  and {more} more")
-        super().__init__("\n".join(lines) if len(problems) > 1 else f"{source}: {problems[0]}")
+    def __init__(self, source: str, lines: list[str], problems: Sequence[Problem] = ()) -> None:
+        self.lines, self.problems = lines, list(problems)
+        shown = [f"{source}: {lines[0]}"] if len(lines) == 1 else [f"{source}: {len(lines)} problems"]
+        if len(lines) > 1:
+            shown += [f"  {line}" for line in lines[:_SHOWN_PROBLEMS]]
+        if len(lines) > _SHOWN_PROBLEMS:
+            shown.append(f"  and {len(lines) - _SHOWN_PROBLEMS} more")
+        super().__init__("\n".join(shown))
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Corpus:
     Attributes
     ----------
     targets : tuple of Target
-        What can be predicted; ``label`` when the utterances have labels.
+        The declared targets: ``label`` when the utterances have labels. `target` makes one of any column.
 
     Raises
     ------
@@ -105,6 +116,8 @@ class Corpus:
         if "utterance_id" not in self.utterances.columns:
             raise InvalidCorpus(self.name, ["the utterances have no column utterance_id"])
         utterances = _plain(self.utterances, UTTERANCE_COLUMNS)
+        if not len(utterances):
+            raise InvalidCorpus(self.name, ["there is no utterance"])
         problems = _utterance_problems(utterances)
         ratings = None
         if self.ratings is not None and len(self.ratings):
@@ -112,13 +125,13 @@ class Corpus:
             ratings["count"] = ratings["count"].fillna(1)
             problems += _rating_problems(ratings, set(utterances["utterance_id"]))
         if problems:
-            raise InvalidCorpus(self.name, problems)
+            lines = [f"{p.table} row {p.row + 1}, {p.column}: {p.fault}" for p in problems]
+            raise InvalidCorpus(self.name, lines, problems)
         if ratings is not None:
             ratings["count"] = ratings["count"].astype("int64")
         object.__setattr__(self, "utterances", utterances)
         object.__setattr__(self, "ratings", ratings)
-        classes = tuple(sorted(set(utterances["label"]) - {""}))
-        targets = (Target("label", "nominal", classes),) if classes else ()
+        targets = (self.target("label"),) if (utterances["label"] != "").any() else ()
         object.__setattr__(self, "targets", targets)
 
     def __len__(self) -> int:
@@ -141,18 +154,28 @@ class Corpus:
         return self.utterances["utterance_id"].to_numpy(dtype=object)
 
     def target(self, name: str) -> Target:
-        """Return the target called `name`.
+        """Return the column `name` as a target: its values are the classes, empty cells are no label.
 
         Raises
         ------
-        MixedSignalsError
-            If the corpus has no such target.
+        UsageError
+            If there is no such column, or it is empty.
         """
-        for target in self.targets:
-            if target.name == name:
-                return target
-        known = ", ".join(target.name for target in self.targets) or "none: the utterances carry no labels"
-        raise MixedSignalsError(f"corpus {self.name}: no target {name!r} (targets: {known})")
+        column = self.utterances.get(name)
+        classes = () if column is None else tuple(sorted({_text(v) for v in column.dropna()} - {""}))
+        if not classes:
+            known = ", ".join(map(str, self.utterances.columns))
+            raise UsageError(
+                f"no labels in a column {name!r} (the utterances have: {known}); name the column of labels with "
+                "--target, or with --label when importing"
+            )
+        return Target(name, "nominal", classes)
+
+    def labels(self, target: str) -> np.ndarray:
+        """Return the labels of a target, shape (N,), as Python strings; empty where there is none."""
+        column = self.utterances[self.target(target).name]
+        labels: np.ndarray = column.astype(object).where(column.notna(), "").map(_text).to_numpy(dtype=object)
+        return labels
 
     def media_path(self, media: str) -> Path | None:
         """Return the file of a media entry, or None where it is empty.
@@ -180,45 +203,50 @@ def _plain(table: pd.DataFrame, text_and_number_columns: tuple[str, ...]) -> pd.
             table[column] = pd.to_numeric(values, errors="raise").astype("float64")
         else:
             values = table[column] if column in table else pd.Series("", index=table.index)
-            table[column] = values.astype(object).where(values.notna(), "").map(str).astype(object)
+            table[column] = values.astype(object).where(values.notna(), "").map(_text).astype(object)
     others = [column for column in table.columns if column not in text_and_number_columns]
     return table[[*text_and_number_columns, *others]]
 
 
-def _utterance_problems(table: pd.DataFrame) -> list[str]:
-    problems: list[str] = []
-    ids = table["utterance_id"]
-    if not len(table):
-        problems.append("there is no utterance")
-    if (ids == "").any():
-        problems.append(f"row {int(np.flatnonzero(ids == '')[0]) + 1}: utterance_id is empty")
-    problems += [
-        f"utterance {i}: the id comes {n} times; ids must be unique"
-        for i, n in ids[ids != ""].value_counts().items()
-        if n > 1
-    ]
-    for row in table[(table["start"] < 0) | (table["end"] <= table["start"].fillna(0))].itertuples():
-        problems.append(f"utterance {row.utterance_id}: end {row.end} is not after start {row.start}")
-    for row in table[table["media"] != ""].itertuples():
-        path = PurePosixPath(str(row.media))
+def _text(value: object) -> str:
+    """Return a cell as text; whole numbers without a decimal point, which a gap in their column gives them."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _utterance_problems(table: pd.DataFrame) -> list[Problem]:
+    problems: list[Problem] = []
+    first: dict[str, int] = {}
+    columns = (table[name] for name in ("utterance_id", "start", "end", "media"))
+    for row, (utterance, start, end, media) in enumerate(zip(*columns, strict=True)):
+        found: list[tuple[str, str]] = []
+        if utterance == "":
+            found.append(("utterance_id", "is empty; every row needs one"))
+        elif first.setdefault(utterance, row) != row:
+            found.append(("utterance_id", f"{utterance!r} stands in an earlier row too; ids must be unique"))
+        if start < 0:
+            found.append(("start", f"{start:g} is before the beginning"))
+        if end <= (0 if np.isnan(start) else start):
+            found.append(("end", f"{end:g} is not after the start, {start:g}"))
+        path = PurePosixPath(media)
         if path.is_absolute() or ".." in path.parts:
-            problems.append(
-                f"utterance {row.utterance_id}: media {row.media!r} must be a path below the media root"
-            )
+            found.append(("media", f"{media!r} is not a path below the media root"))
+        problems += [Problem("utterances", row, column, fault) for column, fault in found]
     return problems
 
 
-def _rating_problems(table: pd.DataFrame, known: set[Any]) -> list[str]:
-    problems: list[str] = []
-    for number, row in enumerate(table.itertuples(index=False), start=1):
-        if row.utterance_id not in known:
-            problems.append(f"rating {number}: utterance {row.utterance_id!r} is not in the corpus")
-        if row.value == "":
-            problems.append(f"rating {number}: value is empty")
-        shown = str(row.shown).split("+") if row.shown else []
-        if unknown := [part for part in shown if part not in MODALITIES]:
-            problems.append(f"rating {number}: shown {unknown[0]!r} is none of {', '.join(MODALITIES)}")
-        count = float(str(row.count))
+def _rating_problems(table: pd.DataFrame, known: set[str]) -> list[Problem]:
+    problems: list[Problem] = []
+    columns = (table[name] for name in ("utterance_id", "value", "shown", "count"))
+    for row, (utterance, value, shown, count) in enumerate(zip(*columns, strict=True)):
+        found: list[tuple[str, str]] = []
+        if utterance not in known:
+            found.append(("utterance_id", f"{utterance!r} is not an utterance of the corpus"))
+        if value == "":
+            found.append(("value", "is empty"))
+        unknown = [part for part in shown.split("+") if part not in MODALITIES] if shown else []
+        if unknown:
+            found.append(("shown", f"{unknown[0]!r} is none of {', '.join(MODALITIES)}"))
         if count < 1 or count % 1:
-            problems.append(f"rating {number}: count {row.count} is not a positive whole number")
+            found.append(("count", f"{count:g} is not a positive whole number"))
+        problems += [Problem("ratings", row, column, fault) for column, fault in found]
     return problems

@@ -40,6 +40,9 @@ def import_(
     name: Annotated[
         str | None, typer.Option(help="Name of the corpus. (default: the first file's folder's name)")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put the corpus in the place of that of a store that is there.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Make a store from a table of utterances.
@@ -77,7 +80,7 @@ def import_(
         ratings=ratings,
         media_root=media_root,
     )
-    made = Store.create(store, corpus)
+    made = Store.create(store, corpus, replace=replace)
     console = stdout()
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)
     absent = [

@@ -15,7 +15,9 @@ from mixed_signals.store.provenance import Recipe, file_hash, row_hash
 _ENDINGS = (".npz", ".parquet", ".csv")
 
 
-def import_features(store: Store, source: str | Path, modality: str, name: str) -> FeatureSet:
+def import_features(
+    store: Store, source: str | Path, modality: str, name: str, *, ignore_extra: bool = False
+) -> FeatureSet:
     """Bring a matrix with ids into a store as a feature set.
 
     Parameters
@@ -26,6 +28,8 @@ def import_features(store: Store, source: str | Path, modality: str, name: str) 
         (D,); or ``.csv`` / ``.parquet`` with a column ``utterance_id`` and one column a dimension.
     modality, name : str
         Where the feature set goes: ``<modality>/<name>``.
+    ignore_extra : bool
+        Whether rows of utterances that the corpus does not have are left out rather than refused.
 
     Returns
     -------
@@ -52,8 +56,12 @@ def import_features(store: Store, source: str | Path, modality: str, name: str) 
         raise UsageError(f"{source}: {len(ids) - len(position)} utterance ids come more than once")
     corpus_ids = list(store.corpus.ids)
     strangers = sorted(set(ids) - set(corpus_ids))
-    if strangers:
-        raise UsageError(f"{source}: {len(strangers)} ids are not in the corpus, e.g. {strangers[:3]}")
+    if strangers and not (ignore_extra and len(strangers) < len(ids)):
+        examples = ", ".join(strangers[:3])
+        mend = "; --ignore-extra leaves them out" if len(strangers) < len(ids) else ""
+        raise UsageError(
+            f"{source}: {len(strangers)} of {len(ids)} ids are not in the corpus, e.g. {examples}{mend}"
+        )
     recipe = Recipe(
         encoder=name, modality=modality, layer="", preprocessing={"imported_dimensions": dimensions}
     )
@@ -64,8 +72,8 @@ def import_features(store: Store, source: str | Path, modality: str, name: str) 
         for utterance in corpus_ids
     ]
     plan = plan_rows(None, recipe, corpus_ids, made_of)
-    facts = {"imported_from": source.name, "source_sha256": file_hash(source)}
-    with FeatureWriter(path, plan, recipe, corpus_ids, made_of, dimensions, facts) as writer:
+    origin = {"imported_from": source.name, "source_sha256": file_hash(source)}
+    with FeatureWriter(path, plan, recipe, corpus_ids, made_of, dimensions, source=origin) as writer:
         rows = np.array([position.get(utterance, -1) for utterance in corpus_ids])
         has_row = rows >= 0
         writer.write(
@@ -85,7 +93,7 @@ def _read(source: Path) -> tuple[list[str], np.ndarray, list[str]]:
         if source.suffix == ".npz":
             return _read_npz(source)
         table = (
-            pd.read_csv(source, dtype={"utterance_id": str})
+            pd.read_csv(source, converters={"utterance_id": str})
             if source.suffix == ".csv"
             else pd.read_parquet(source)
         )

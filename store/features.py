@@ -57,7 +57,8 @@ class FeatureSet:
         Why a row is missing or failed; empty otherwise.
     dimensions : ndarray of str, shape (D,)
     provenance : dict
-        ``recipe``, ``recipe_fingerprint``, ``versions`` and further facts about how the set was made.
+        ``recipe``, ``recipe_fingerprint``, ``versions`` (of libraries, one entry for each that rows were made
+        with) and, for vectors made elsewhere, ``imported_from`` and ``source_sha256``.
 
     Raises
     ------
@@ -82,7 +83,9 @@ class FeatureSet:
                 self.row_hashes = _text(file["row_hash"])
                 self.provenance: dict[str, Any] = json.loads(file["provenance"][:].tobytes())
         except (OSError, KeyError, AttributeError, ValueError) as error:
-            raise MixedSignalsError(f"{path}: not readable as a feature set ({error})") from error
+            raise MixedSignalsError(
+                f"{path}: not readable as a feature set ({error}); remove it and make it again"
+            ) from error
         n, d = self.shape
         lengths = (len(self.ids), len(self.status), len(self.reasons), len(self.row_hashes))
         if set(lengths) != {n} or len(self.dimensions) != d or len(set(self.ids)) != n:
@@ -135,8 +138,8 @@ class FeatureSet:
 
     @cached_property
     def content_fingerprint(self) -> str:
-        """Identifies how the vectors are made and of what."""
-        rows = sorted(zip(self.ids, self.row_hashes, strict=True))
+        """Identifies how the vectors are made, of what, and which of them are there."""
+        rows = sorted(zip(self.ids, self.row_hashes, self.status.tolist(), strict=True))
         return fingerprint([self.recipe_fingerprint, rows])
 
 
@@ -232,8 +235,10 @@ class FeatureWriter:
         As given to `plan_rows`.
     dimensions : sequence of str, length D
         Names of the columns.
-    facts : mapping, optional
-        What else to keep in the provenance (library versions and the like).
+    versions : mapping of str to str, optional
+        Versions of the libraries in use.
+    source : mapping, optional
+        Where vectors made elsewhere come from, for the provenance.
 
     Raises
     ------
@@ -249,7 +254,8 @@ class FeatureWriter:
         ids: Sequence[str],
         row_hashes: Sequence[str],
         dimensions: Sequence[str],
-        facts: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+        source: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self._plan = plan
@@ -257,7 +263,8 @@ class FeatureWriter:
         self._ids = ids
         self._row_hashes = row_hashes
         self._dimensions = dimensions
-        self._facts = dict(facts or {})
+        self._versions = dict(versions or {})
+        self._source = dict(source or {})
         self._lock = filelock.FileLock(str(path.with_name(f".{path.name}.lock")))
 
     def __enter__(self) -> Self:
@@ -267,7 +274,7 @@ class FeatureWriter:
         except filelock.Timeout:
             raise MixedSignalsError(f"{self.path}: another process is writing this feature set") from None
         try:
-            if not self._plan.current:
+            if not self._plan.current or self._versions not in FeatureSet(self.path).provenance["versions"]:
                 self._make_file()
             self._file = h5py.File(self.path, "r+", locking=False)
         except BaseException:
@@ -325,10 +332,12 @@ class FeatureWriter:
         n, d = len(self._ids), len(self._dimensions)
         kept = self._plan.keep >= 0
         old = FeatureSet(self.path) if kept.any() else None
+        before = old.provenance["versions"] if old is not None else []
         provenance = {
             "recipe": asdict(self._recipe),
             "recipe_fingerprint": self._recipe.fingerprint,
-            **self._facts,
+            "versions": before if self._versions in before else [*before, self._versions],
+            **self._source,
         }
         status = np.zeros(n, np.uint8)
         reasons = _fixed([""] * n, _REASON_BYTES)

@@ -41,18 +41,30 @@ class Store:
         self.path = path
 
     @classmethod
-    def create(cls, path: str | Path, corpus: Corpus) -> Store:
+    def create(cls, path: str | Path, corpus: Corpus, *, replace: bool = False) -> Store:
         """Make a store for `corpus` in a new folder.
+
+        Parameters
+        ----------
+        path : path
+        corpus : Corpus
+        replace : bool
+            Whether a store that is there gets this corpus instead of its own. Feature sets and runs stay;
+            extraction then makes the rows whose text or media changed.
 
         Raises
         ------
         UsageError
-            If the folder holds a store already, or anything else.
+            If the folder holds a store already (and `replace` is off), or anything else.
         """
         store = cls(Path(path))
+        if store.path.exists() and not store.path.is_dir():
+            raise UsageError(f"{path}: is a file; name a folder")
         if (store.path / "corpus.json").exists():
-            raise UsageError(f"{path}: holds a store already")
-        if store.path.exists() and (not store.path.is_dir() or any(store.path.iterdir())):
+            if not replace:
+                raise UsageError(f"{path}: holds a store already; --replace puts this corpus in its place")
+            (store.path / "ratings.parquet").unlink(missing_ok=True)
+        elif store.path.exists() and any(store.path.iterdir()):
             raise UsageError(f"{path}: exists and is not empty")
         write_parquet(store.path / "utterances.parquet", corpus.utterances)
         if corpus.ratings is not None:

@@ -68,6 +68,16 @@ def row_hash(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def text_hash(text: str) -> str:
+    """Return what identifies a vector's text."""
+    return row_hash("text", text)
+
+
+def media_hash(content: str, start: float, end: float) -> str:
+    """Return what identifies a vector's media: the file's hash, and start and end in seconds (NaN for none)."""
+    return row_hash("media", content, start, end)
+
+
 def library_versions(names: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of the named distributions, leaving out those not installed."""
     versions = {}

@@ -63,9 +63,15 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
         raise UsageError("the corpus has no groups; name a column that holds speakers or dialogs (--group)")
     else:
         groups = views.groups_by(group)
+    if len(views.classes) < 2:
+        raise UsageError(
+            f"{views.target} has one class only ({views.classes[0]!r}): there is nothing to predict"
+        )
     n_groups = len(set(groups))
     if n_groups < n_folds:
-        raise UsageError(f"{n_groups} groups cannot make {n_folds} folds; ask for fewer folds")
+        raise UsageError(
+            f"{n_groups} groups cannot make {n_folds} folds; ask for {n_groups} or fewer (--folds)"
+        )
     # Groups are shuffled here as well, so that the folds depend on ids and not on the order of the rows.
     by_id = np.argsort(ids.astype(str))
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=partition)

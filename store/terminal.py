@@ -55,7 +55,8 @@ def run_app(app: typer.Typer) -> None:
         if _Debug.on:
             raise
         stderr().print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        wrong_call = isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError))
+        sys.exit(2 if wrong_call else 1)
 
 
 def _escape(text: str) -> str:
@@ -107,6 +108,15 @@ def split_pairs(values: Iterable[str] | None, flag: str) -> Mapping[str, str]:
             raise UsageError(f"{flag}: {key!r} is given twice ({pairs[key]!r} and {value!r})")
         pairs[key] = value
     return pairs
+
+
+@contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """Turn Ctrl-C into an error of one line that says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise MixedSignalsError(f"interrupted; {kept}") from None
 
 
 def describe_gap(status: str, reason: str, ids: list[str]) -> str:

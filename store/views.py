@@ -11,7 +11,8 @@ import pandas as pd
 
 from mixed_signals.store.corpus import MODALITIES, Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.features import FeatureSet
+from mixed_signals.store.features import FeatureSet, Status
+from mixed_signals.store.provenance import text_hash
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -156,7 +157,8 @@ def join(
     Raises
     ------
     MixedSignalsError
-        If a feature set has ids that are not in the corpus, or no utterance is left.
+        If a feature set has ids that are not in the corpus, was made from other texts than the corpus has now,
+        or no utterance is left.
     UsageError
         If a feature set belongs to another modality, or `missing` is neither word.
     """
@@ -173,6 +175,7 @@ def join(
         for modality, stop in zip(ordered, stops, strict=True)
     }
     rows = np.full((len(corpus), len(ordered)), -1)
+    pending = np.zeros(rows.shape, dtype=bool)
     for column, (modality, features) in enumerate(ordered.items()):
         if features.modality != modality:
             raise UsageError(f"{features.name} is a feature set of {features.modality}, not of {modality}")
@@ -182,16 +185,20 @@ def join(
                 f"{modality}/{features.name}: {len(strangers)} of {len(features)} ids are not in corpus "
                 f"{corpus.name}, e.g. {strangers[:3]}; it was made for other utterances"
             )
+        _refuse_changed_texts(corpus, features)
         found = pd.Index(features.ids).get_indexer(pd.Index(corpus.ids))
         rows[:, column] = np.where((found >= 0) & features.ok[found], found, -1)
+        pending[:, column] = (found < 0) | (features.status[found] == Status.PENDING)
     present = rows >= 0
-    labels = corpus.utterances[corpus.target(target).name].to_numpy(dtype=object)
+    labels = corpus.labels(target)
     labelled = labels != ""
     enough = present.all(axis=1) if missing == "drop" else present.any(axis=1)
     keep = labelled & enough
     left_out = {"without a label": int((~labelled).sum())}
     for column, modality in enumerate(ordered):
-        left_out[f"without {modality}"] = int((labelled & ~enough & ~present[:, column]).sum())
+        absent = labelled & ~enough & ~present[:, column]
+        left_out[f"without {modality}"] = int((absent & ~pending[:, column]).sum())
+        left_out[f"with {modality} not yet extracted"] = int((absent & pending[:, column]).sum())
     if not keep.any():
         reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items() if n)
         raise MixedSignalsError(f"no utterance is left after joining ({reasons})")
@@ -200,7 +207,7 @@ def join(
         source = rows[keep, column]
         X[source >= 0, blocks[modality]] = features.embedding[source[source >= 0]]
     return Views(
-        utterances=corpus.utterances[keep].reset_index(drop=True),
+        utterances=corpus.utterances[keep].assign(**{target: labels[keep]}).reset_index(drop=True),
         X=X,
         blocks=blocks,
         present=present[keep],
@@ -216,3 +223,17 @@ def join(
         },
         left_out={reason: n for reason, n in left_out.items() if n},
     )
+
+
+def _refuse_changed_texts(corpus: Corpus, features: FeatureSet) -> None:
+    """Refuse vectors of texts that the corpus no longer has (vectors made elsewhere do not say of what)."""
+    if features.modality != "text" or "imported_from" in features.provenance:
+        return
+    now = dict(zip(corpus.ids, corpus.utterances["text"], strict=True))
+    made_of = zip(features.ids, features.row_hashes, features.ok, strict=True)
+    changed = [utterance for utterance, of, ok in made_of if ok and text_hash(now[utterance]) != of]
+    if changed:
+        raise MixedSignalsError(
+            f"text/{features.name}: {len(changed)} texts changed since it was made, e.g. of {changed[:3]}; "
+            "run extract-features again"
+        )

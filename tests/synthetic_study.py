@@ -160,6 +160,6 @@ def planted_store(path, *, seed=0, n=400, n_groups=20, n_seeds=4, rated=True, ga
         predictions=predictions,
         gates=gates if gated else gates.iloc[:0],
         metrics=metrics_of(predictions),
-        info={"classes": list(CLASSES)},
+        info={"classes": list(CLASSES), "group": "group"},
     ).save(store, "study")
     return store

@@ -121,7 +121,7 @@ def _pictures(
                 ", beside how often one model trained with two seeds does (the seed floor). What single seeds of two "
                 "models disagree beyond the floor is the excess in the table below."
                 if (rates["n_seeds"] >= 2).all()
-                else ". With one seed there is no seed floor to set it beside."
+                else ". Trained once, there is no seed floor to set it beside."
             ),
         )
     )

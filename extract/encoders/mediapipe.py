@@ -118,7 +118,7 @@ class Blendshapes(Encoder):
     def _vector(self, clip: Clip) -> np.ndarray:
         rows = [self._face(picture) for picture in clip.frames(FRAMES_PER_SECOND)]
         if all(row is None for row in rows):
-            raise Absent(f"no face in {len(rows)} frames")
+            raise Absent(f"no face in {len(rows)} frame{'s' if len(rows) > 1 else ''}")
         return functionals(rows, FRAMES_PER_SECOND)
 
     def _face(self, picture: np.ndarray) -> np.ndarray | None:

@@ -57,9 +57,7 @@ def test_planted_disagreement_is_above_the_floor_and_noise_is_not():
     null = floor_verdicts(null_predictions(np.random.default_rng(1)), 300)
     assert all("is not distinguishable from the seed floor" in said for said in null.values())
     one_seed = floor_verdicts(planted[planted["seed"] == 0], 300)
-    assert all(
-        "was not measured: the seed floor needs at least two seeds" in said for said in one_seed.values()
-    )
+    assert all("not measured: the seed floor needs at least two seeds" in said for said in one_seed.values())
     few, _, _ = planted_predictions(np.random.default_rng(0), 6)
     assert all("above" not in said and "has no interval" in said for said in floor_verdicts(few, 6).values())
 
@@ -102,23 +100,48 @@ def test_cautions_name_what_is_weak():
     table, truth, _ = planted_predictions(np.random.default_rng(4), 60, n_seeds=1)
     both = pd.concat([table, sentinel_predictions(truth)])
     panels, _ = make_panels(both[~((both["modalities"] == "audio") & (both["utterance_id"] == "u0001"))])
-    said = " ".join(cautions(panels, 5, metrics_of(both)))
+    said = " ".join(cautions(panels, 5, metrics_of(both), groups_kept_apart=True))
     assert "Only 5 groups" in said
     assert "one seed" in said
     assert "1 utterance " in said
     assert "sentinel" not in said
-    assert "no groups" in " ".join(cautions(panels, None, metrics_of(both)))
+    assert "no groups" in " ".join(cautions(panels, None, metrics_of(both), groups_kept_apart=True))
 
     metrics = metrics_of(both)
     metrics.loc[metrics["head"] == "majority", "estimate"] = metrics.set_index("model").loc[
         "gated:audio", "estimate"
     ]
-    (beaten,) = (s for s in cautions(panels, 20, metrics) if "sentinel" in s)
-    assert "is as good as or better than audio;" in beaten
+    (beaten,) = (s for s in cautions(panels, 20, metrics, groups_kept_apart=True) if "sentinel" in s)
+    assert "audio did no better than the sentinel majority" in beaten
     assert (
-        cautions(make_panels(planted_predictions(np.random.default_rng(4), 60)[0])[0], 20, metrics_of(table))
+        cautions(
+            make_panels(planted_predictions(np.random.default_rng(4), 60)[0])[0],
+            20,
+            metrics_of(table),
+            groups_kept_apart=True,
+        )
         == []
     )
+
+
+def test_folds_that_share_groups_are_told():
+    table, _, _ = planted_predictions(np.random.default_rng(4), 60)
+    panels, _ = make_panels(table)
+    told = " ".join(cautions(panels, 20, metrics_of(table), groups_kept_apart=False))
+    assert "share groups between training and test" in told
+    assert cautions(panels, 20, metrics_of(table), groups_kept_apart=True) == []
+
+
+def test_a_head_that_needs_no_seed_is_not_blamed_for_having_one():
+    table, _, _ = planted_predictions(np.random.default_rng(4), 60)
+    once = table[table["seed"] == table["seed"].min()].copy()
+    once["head"] = "logistic"
+    once["model"] = "logistic:" + once["modalities"]
+    panels, _ = make_panels(pd.concat([table, once]))
+    assert [panel.deterministic for panel in panels] == [False, True]
+    assert cautions(panels, 20, metrics_of(table), groups_kept_apart=True) == []
+    (said,) = (f.verdict for f in rate_findings(disagreement_rates(panels[1])) if f.question == FLOOR)
+    assert "does not depend on a seed" in said
 
 
 def test_the_file_has_the_shared_fields_and_no_nan(tmp_path):

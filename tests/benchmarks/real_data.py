@@ -16,7 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -50,10 +49,7 @@ def ravdess(folder: Path, small: bool) -> list[dict[str, object]]:
     store = Store.create(folder / "ravdess", corpus)
     console.print(str(corpus), markup=False, highlight=False)
     extract(store, ("text", "minilm"), ("audio", "egemaps"))
-    with np.load(source / "openface_au.npz") as arrays:
-        wanted = np.isin(arrays["utterance_id"], corpus.ids.astype(str))
-        np.savez(folder / "openface.npz", **{name: values[wanted] for name, values in arrays.items()})
-    import_features(store, folder / "openface.npz", "video", "openface")
+    import_features(store, source / "openface_au.npz", "video", "openface", ignore_extra=True)
     views = store.views(text="minilm", audio="egemaps", video="openface")
     run = sweep(views, folds=folds(views, 4), seeds=range(1 if small else 5))
     console.print(metrics_table(run))

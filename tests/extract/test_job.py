@@ -9,7 +9,7 @@ import pytest
 from mixed_signals.extract import job
 from mixed_signals.extract.encoders.base import Encoder
 from mixed_signals.extract.media import Absent, Unreadable
-from mixed_signals.store import Corpus, MixedSignalsError, Recipe, Status, Store
+from mixed_signals.store import Corpus, MixedSignalsError, Recipe, Status, Store, UsageError
 
 
 class Lengths(Encoder):
@@ -138,3 +138,64 @@ def test_media_are_identified_by_content_and_times(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_bytes(b"two")
     (task,) = job.plan(store, [("audio", "lengths")])
     assert [x == y for x, y in zip(first, task.row_hashes, strict=True)] == [False, False, True]
+
+
+def test_vectors_outlive_media_that_are_gone_for_a_while(tmp_path, monkeypatch):
+    media = tmp_path / "media"
+    media.mkdir()
+    for name in ("a.wav", "b.wav"):
+        (media / name).write_bytes(name.encode())
+    table = pd.DataFrame({"utterance_id": ["p", "q"], "text": ["x", "xx"], "media": ["a.wav", "b.wav"]})
+    store = Store.create(tmp_path / "s", Corpus("c", table, media_root=media))
+
+    def encoder(modality, name):
+        made = Lengths()
+        made.recipe = Recipe("lengths", "audio")
+        return made
+
+    monkeypatch.setattr(job, "make_encoder", encoder)
+    (task,) = job.plan(store, [("audio", "lengths")])
+    assert job.run(store, task).features.ok.all()
+    (media / "b.wav").unlink()
+    (task,) = job.plan(store, [("audio", "lengths")])
+    assert (task.plan.reasons, task.gone) == ({}, 1)
+    assert job.run(store, task).features.ok.all()
+    media.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="the media root is not there"):
+        job.plan(store, [("audio", "lengths")])
+
+
+def test_heads_are_not_trained_on_vectors_of_former_texts(tmp_path, monkeypatch):
+    table = pd.DataFrame({"utterance_id": ["p", "q"], "text": ["x", "xx"], "label": ["m", "n"]})
+    store = Store.create(tmp_path / "s", Corpus("c", table))
+    run(store, Lengths(), monkeypatch)
+    assert list(store.views(text="lengths").X[:, 0]) == [1, 2]
+    store = Store.create(tmp_path / "s", Corpus("c", table.assign(text=["x", "xxxx"])), replace=True)
+    with pytest.raises(MixedSignalsError, match=r"1 texts changed since it was made, e.g. of \['q'\]"):
+        store.views(text="lengths")
+    run(store, Lengths(), monkeypatch)
+    assert list(store.views(text="lengths").X[:, 0]) == [1, 4]
+
+
+def test_every_library_version_that_rows_were_made_with_is_kept(tmp_path, monkeypatch):
+    store = make_store(tmp_path, ["x"] * 20)
+    monkeypatch.setattr(job, "library_versions", lambda names: {"lib": "1"})
+
+    class Interrupted(Lengths):
+        def vectors(self, clips):
+            if len(self.seen) >= 8:
+                raise KeyboardInterrupt
+            return super().vectors(clips)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(store, Interrupted(), monkeypatch)
+    half = store["text/lengths"]
+    monkeypatch.setattr(job, "library_versions", lambda names: {"lib": "2"})
+    rest = Lengths()
+    run(store, rest, monkeypatch)
+    assert len(rest.seen) == 12
+    whole = store["text/lengths"]
+    assert whole.provenance["versions"] == [{"lib": "1"}, {"lib": "2"}]
+    assert whole.ok.all()
+    assert whole.recipe_fingerprint == half.recipe_fingerprint
+    assert whole.content_fingerprint != half.content_fingerprint

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,8 +7,9 @@ from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
 from small_store import planted_store
 
 from mixed_signals.models import load_head, sweep
+from mixed_signals.models.baselines import group_majority, intraclass_correlation
 from mixed_signals.models.sweeps import all_subsets
-from mixed_signals.store import Fold, UsageError, folds, load_run
+from mixed_signals.store import Fold, UsageError, folds, import_features, load_run
 
 NAMES = dict.fromkeys(("text", "audio", "video"), "planted")
 
@@ -101,14 +104,61 @@ def test_metrics_equal_those_of_scikit_learn(run):
     assert (found["n_groups"] == 8).all()
 
 
-def test_the_group_majority_sentinel_sees_what_groups_give_away(tmp_path):
-    store = planted_store(tmp_path, n=120, strengths={"text": 0.0})
-    table = store.corpus.utterances
-    table.loc[:, "label"] = np.where(table["group"].isin(["g0", "g1", "g2", "g3"]), "calm", "warm")
+@pytest.mark.parametrize("size", [3, 12])
+def test_the_group_majority_sentinel_sees_what_groups_give_away_and_nothing_else(tmp_path, size):
+    """Half of the groups calm and half warm: nearly always right. Labels without regard to groups: chance."""
+    n = 240
+    store = planted_store(tmp_path, n=n, n_groups=n // size, strengths={"text": 0.0})
     views = store.views(text="planted")
-    run = sweep(views, ("logistic",), folds=folds(views, 4))
-    assert accuracy(run, "group-majority") > 0.95
-    assert accuracy(run, "majority") < 0.6
+    by_group = np.where(np.array([int(g[1:]) for g in views.groups]) % 2, "calm", "warm")
+    for labels, low, high in ((by_group, 0.95, 1.0), (views.y, 0.4, 0.6)):
+        here = replace(views, utterances=views.utterances.assign(label=labels))
+        results = group_majority(here, folds(here, 4), here.groups)
+        right = [
+            np.array(here.classes)[P.argmax(axis=1)] == here.select(ids).y[np.argsort(np.argsort(ids))]
+            for _, ids, P in results
+        ]
+        assert low <= np.concatenate(right).mean() <= high
+
+
+def test_intraclass_correlation_is_that_of_a_plain_analysis_of_variance():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 6, 80)
+    x = (rng.random(80) < 0.2 + 0.1 * codes).astype(float)
+    groups = [x[codes == g] for g in range(6)]
+    between = sum(len(g) * (g.mean() - x.mean()) ** 2 for g in groups) / 5
+    within = sum(((g - g.mean()) ** 2).sum() for g in groups) / 74
+    typical = (80 - sum(len(g) ** 2 for g in groups) / 80) / 5
+    expected = (between - within) / (between + (typical - 1) * within)
+    assert 0 < expected < 1
+    indicators = np.stack([x, 1 - x], axis=1)  # two classes: both sums of squares double, the ratio stays
+    assert intraclass_correlation(indicators, codes) == pytest.approx(expected)
+    assert intraclass_correlation(np.eye(2)[[0, 1, 0, 1]], np.array([0, 0, 1, 1])) == 0
+
+
+def test_folds_without_groups_keep_the_sentinel_and_the_intervals(tmp_path):
+    views = planted_store(tmp_path, n=96).views(text="planted")
+    run = sweep(views, ("logistic",), folds=folds(views, 4, group=None), group=None)
+    assert "group-majority" in set(run.metrics["model"])
+    assert set(run.metrics["n_groups"]) == {8}
+    assert run.info["group"] is None
+
+
+def test_a_model_says_nothing_of_rows_without_its_modalities(tmp_path):
+    store = planted_store(tmp_path, n=120, strengths={"text": 2.0})
+    ids = store.corpus.ids[::2]
+    vectors = np.random.default_rng(0).normal(size=(len(ids), 3))
+    np.savez(tmp_path / "x.npz", utterance_id=ids.astype(str), embedding=vectors)
+    import_features(store, tmp_path / "x.npz", "audio", "half")
+    views = store.views(text="planted", audio="half", missing="mask")
+    assert len(views) == 120
+    run = sweep(views, ("logistic", "gated"), folds=folds(views, 4), seeds=(0,))
+    for head in ("logistic", "gated"):
+        predicted = (
+            run.predictions[run.predictions["head"] == head].groupby("modalities")["utterance_id"].apply(set)
+        )
+        assert predicted["audio"] == set(ids)
+        assert predicted["text"] == predicted["text+audio"] == set(views.ids)
 
 
 def test_a_run_is_saved_whole_and_read_back(run, store):

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from mixed_signals.store import Corpus, InvalidCorpus, Store, UsageError
+from mixed_signals.store import Corpus, InvalidCorpus, MixedSignalsError, Store, UsageError
 from mixed_signals.store.corpora.tables import read_corpus
 
 
@@ -30,12 +30,12 @@ def test_tables_come_back_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "named"),
     [
-        ({"utterance_id": ["a", "a"]}, "comes 2 times"),
-        ({"utterance_id": ["a", ""]}, "row 2: utterance_id is empty"),
-        ({"start": [0, 2], "end": [1, 2]}, "utterance b: end 2.0 is not after start 2.0"),
-        ({"start": [-1, 2]}, "utterance a"),
-        ({"media": ["x.mp4", "../x.mp4"]}, "utterance b: media '../x.mp4'"),
-        ({"media": ["/etc/passwd", ""]}, "utterance a: media '/etc/passwd'"),
+        ({"utterance_id": ["a", "a"]}, "utterances row 2, utterance_id: 'a' stands in an earlier row"),
+        ({"utterance_id": ["a", ""]}, "utterances row 2, utterance_id: is empty"),
+        ({"start": [0, 2], "end": [1, 2]}, "utterances row 2, end: 2 is not after the start, 2"),
+        ({"start": [-1, 2]}, "utterances row 1, start: -1 is before the beginning"),
+        ({"media": ["x.mp4", "../x.mp4"]}, "utterances row 2, media: '../x.mp4'"),
+        ({"media": ["/etc/passwd", ""]}, "utterances row 1, media: '/etc/passwd'"),
     ],
 )
 def test_broken_utterances_are_refused_and_named(columns, named):
@@ -47,11 +47,11 @@ def test_broken_utterances_are_refused_and_named(columns, named):
 @pytest.mark.parametrize(
     ("columns", "named"),
     [
-        ({"utterance_id": ["zz"], "value": ["x"]}, "utterance 'zz' is not in the corpus"),
-        ({"utterance_id": ["a"], "value": [""]}, "value is empty"),
+        ({"utterance_id": ["zz"], "value": ["x"]}, "ratings row 1, utterance_id: 'zz' is not an utterance"),
+        ({"utterance_id": ["a"], "value": [""]}, "ratings row 1, value: is empty"),
         ({"utterance_id": ["a"], "value": ["x"], "shown": ["audio+smell"]}, "'smell'"),
-        ({"utterance_id": ["a"], "value": ["x"], "count": [0]}, "count 0"),
-        ({"utterance_id": ["a"], "value": ["x"], "count": [1.5]}, "count 1.5"),
+        ({"utterance_id": ["a"], "value": ["x"], "count": [0]}, "ratings row 1, count: 0 is not"),
+        ({"utterance_id": ["a"], "value": ["x"], "count": [1.5]}, "ratings row 1, count: 1.5 is not"),
     ],
 )
 def test_broken_ratings_are_refused_and_named(columns, named):
@@ -99,13 +99,68 @@ def test_a_missing_column_names_the_flag_and_what_there_is(tmp_path):
         read_corpus([source], {}, name="x")
 
 
-def test_bad_cells_are_named_by_line_and_column(tmp_path):
+def test_bad_cells_are_named_by_line_and_the_files_own_column(tmp_path):
     source = tmp_path / "clips.csv"
-    source.write_text('utterance_id,start,text\nc1,0,"two\nlines"\nc2,soon,x\n,1,x\n')
+    source.write_text('clip,from,to,text\nc1,0,1,"two\nlines"\nc2,soon,x,x\n,1,2,x\n')
+    columns = {"utterance_id": "clip", "start": "from", "end": "to"}
     with pytest.raises(InvalidCorpus) as caught:
+        read_corpus([source], columns, name="x")
+    assert [line.split(": ")[0] for line in caught.value.lines] == [
+        "line 4, column from",
+        "line 4, column to",
+    ]
+    source.write_text("clip,from,to\nc1,0,1\nc1,3,2\n,1,2\n")
+    votes = tmp_path / "votes.csv"
+    votes.write_text("utterance_id,value\nc1,x\nc9,y\n")
+    with pytest.raises(InvalidCorpus) as caught:
+        read_corpus([source], columns, name="x", ratings=votes)
+    assert caught.value.lines == [
+        f"{source} line 3, column clip: 'c1' stands in an earlier row too; ids must be unique",
+        f"{source} line 3, column to: 2 is not after the start, 3",
+        f"{source} line 4, column clip: is empty; every row needs one",
+        f"{votes} line 3, column utterance_id: 'c9' is not an utterance of the corpus",
+    ]
+
+
+def test_columns_may_trade_names(tmp_path):
+    """A file whose own column names are ours, meant otherwise: each flag reads the file's own column."""
+    source = tmp_path / "clips.csv"
+    source.write_text("clip,utterance_id,sentiment,label\nA,vid1.mp4,pos,spk1\nB,vid2.mp4,neg,spk2\n")
+    columns = {"utterance_id": "clip", "media": "utterance_id", "label": "sentiment", "group": "label"}
+    table = read_corpus([source], columns, name="x").utterances
+    assert list(table["utterance_id"]) == ["A", "B"]
+    assert list(table["media"]) == ["vid1.mp4", "vid2.mp4"]
+    assert list(table["label"]) == ["pos", "neg"]
+    assert list(table["group"]) == ["spk1", "spk2"]
+
+
+def test_other_separators_and_encodings_are_named(tmp_path):
+    source = tmp_path / "clips.csv"
+    source.write_text("utterance_id;text\na;hello, you\n")
+    with pytest.raises(UsageError, match="separated by ';'"):
         read_corpus([source], {}, name="x")
-    assert "line 4, column start: 'soon'" in str(caught.value)
-    assert "line 5, column utterance_id: empty" in str(caught.value)
+    source.write_bytes("utterance_id,text\na,grün\n".encode("latin-1"))
+    with pytest.raises(MixedSignalsError, match="save it as UTF-8"):
+        read_corpus([source], {}, name="x")
+
+
+def test_names_are_stripped_and_absolute_paths_below_the_root_are_taken(tmp_path):
+    source = tmp_path / "clips.csv"
+    source.write_text(f"utterance_id,label,media\n a, pos,{tmp_path}/x/a.mp4\nb,pos ,b.mp4\n")
+    corpus = read_corpus([source], {}, name="x")
+    assert list(corpus.ids) == ["a", "b"]
+    assert corpus.targets[0].classes == ("pos",)
+    assert list(corpus.utterances["media"]) == ["x/a.mp4", "b.mp4"]
+    with pytest.raises(UsageError, match="not a folder"):
+        read_corpus([source], {}, name="x", media_root=tmp_path / "nowhere")
+
+
+def test_any_column_can_be_a_target():
+    corpus = Corpus("two", table(label=["x", "y"], mood=[1.0, None]))
+    assert corpus.target("mood").classes == ("1",)
+    assert list(corpus.labels("mood")) == ["1", ""]
+    with pytest.raises(UsageError, match="no labels in a column 'age'"):
+        corpus.target("age")
 
 
 def test_ragged_rows_are_refused(tmp_path):
@@ -134,6 +189,8 @@ def test_a_store_is_never_made_over_something(tmp_path):
     Store.create(tmp_path / "s", corpus)
     with pytest.raises(UsageError, match="holds a store already"):
         Store.create(tmp_path / "s", corpus)
+    changed = Store.create(tmp_path / "s", Corpus("two", table(text=["new", ""])), replace=True)
+    assert list(changed.corpus.utterances["text"]) == ["new", ""]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("")
     with pytest.raises(UsageError, match="not empty"):

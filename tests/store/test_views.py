@@ -164,12 +164,13 @@ def test_a_matrix_without_ids_or_with_strangers_is_refused(tmp_path):
     with pytest.raises(UsageError, match="joined by utterance id only"):
         import_features(store, source, "video", "face")
     np.savez(source, utterance_id=["u000", "zz"], embedding=np.zeros((2, 2)))
-    with pytest.raises(UsageError, match="'zz'"):
+    with pytest.raises(UsageError, match=r"1 of 2 ids are not in the corpus, e.g. zz; --ignore-extra"):
         import_features(store, source, "video", "face")
+    assert import_features(store, source, "video", "part", ignore_extra=True).ok.sum() == 1
     np.savez(source, utterance_id=["u000", "u000"], embedding=np.zeros((2, 2)))
     with pytest.raises(UsageError, match="more than once"):
         import_features(store, source, "video", "face")
     np.savez(source, utterance_id=np.array(["u000"], dtype=object), embedding=np.zeros((1, 2)))
     with pytest.raises(MixedSignalsError, match="not readable"):
         import_features(store, source, "video", "face")
-    assert store.feature_sets() == []
+    assert store.feature_sets() == ["video/part"]
