@@ -122,7 +122,7 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
     )
     chance = float(np.mean([found.loc[found["conflict"] == "", f"odd_{m}"].iloc[0] for m in modalities]))
     console.print(
-        "labels differ: the modalities' models do not all give one label; odd: that modality's model alone gives\n"
+        "labels differ: the modalities' models do not all give one label; odd: that modality's model alone gives "
         "another label than the others; vote bits: mean entropy of the raters' votes.\n"
         f"The divergence of the modalities' models tells planted conflicts from the rest with AUROC "
         f"{detection(utterances, planted):.2f} (0.5 is chance).\n"

@@ -18,6 +18,7 @@ from mixed_signals.store.terminal import (
     run_app,
     split_pairs,
     split_values,
+    stderr,
     stdout,
 )
 
@@ -112,6 +113,13 @@ def _fit(
     views = store.views(**features, target=target, missing=missing)
     console.print(repr(views), highlight=False, markup=False, soft_wrap=True)
     made = make_folds(views, n_folds, group=group)
+    if group is None and views.groups is not None:
+        stderr().print(
+            "warning: folds share groups between training and test rows (--group none); scores may be too high",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     per_subset = n_folds * sum(n_seeds if HEADS[head].seeded else 1 for head in heads)
     total = per_subset * len(all_subsets(views.modalities))
     with interruptible("nothing was saved"), progress("fitting heads", total) as advance:

@@ -70,6 +70,7 @@ def sweep(
     folds: Sequence[Fold] | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     *,
+    device: str = "cpu",
     group: str | None = "group",
     n_jobs: int | None = None,
     on_progress: Callable[[int], None] | None = None,
@@ -87,6 +88,8 @@ def sweep(
         From `mixed_signals.store.folds`; five grouped folds by default.
     seeds : sequence of int
         Seeds of the heads; they never change the folds.
+    device : str
+        Where heads are trained; ``"cpu"`` is the only place so far.
     group : str or None
         The column whose values folds keep apart and intervals resample. With None, folds keep nothing but utterances
         apart; intervals and the group-majority sentinel still use the corpus's groups where it has them.
@@ -104,11 +107,13 @@ def sweep(
     Raises
     ------
     UsageError
-        If a head or modality is unknown, there is no seed, or a fold shares a group between training and
+        If a head, modality or device is unknown, there is no seed, or a fold shares a group between training and
         test rows.
     """
     started = time.perf_counter()
     chosen = all_subsets(views.modalities) if subsets == "all" else [tuple(s) for s in subsets]
+    if device != "cpu":
+        raise UsageError(f"device {device!r}: heads are trained on the CPU")
     for name in heads:
         head_kind(name)
     for subset in chosen:

@@ -195,3 +195,5 @@ def test_wrong_calls_are_refused(store):
         sweep(views, ("logistic",), subsets=[("smell",)])
     with pytest.raises(UsageError, match="seed"):
         sweep(views, ("logistic",), seeds=(1, 1))
+    with pytest.raises(UsageError, match="trained on the CPU"):
+        sweep(views, ("logistic",), device="cuda")
