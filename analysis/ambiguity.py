@@ -21,6 +21,7 @@ from scipy.stats import rankdata
 
 from mixed_signals.analysis.disagreement import entropy
 from mixed_signals.models.intervals import Interval, group_jackknife, sums_jackknife
+from mixed_signals.models.metrics import auroc
 
 
 def fullest_condition(ratings: pd.DataFrame) -> str:
@@ -77,18 +78,6 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale > 0 else np.nan
-
-
-def auroc(score: ArrayLike, positive: ArrayLike) -> float:
-    """Return the chance that a positive has the higher score than a negative, ties counted half.
-
-    The Mann-Whitney statistic over its maximum; NaN without positives or without negatives.
-    """
-    chosen = np.asarray(positive, dtype=bool)
-    n1, n0 = int(chosen.sum()), int((~chosen).sum())
-    if n1 == 0 or n0 == 0:
-        return np.nan
-    return float((_ranks(score)[chosen].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
 
 
 def _ranks(x: ArrayLike) -> NDArray[np.float64]:

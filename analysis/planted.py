@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.ambiguity import auroc
+from mixed_signals.models.metrics import auroc
 from mixed_signals.store.corpus import MODALITIES
 from mixed_signals.store.files import read_parquet
 

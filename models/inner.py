@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 
@@ -28,14 +30,18 @@ def inner_folds(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     n_classes = len(np.unique(y))
-    codes = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    n_groups = codes.max() + 1
-    if groups is not None and n_groups >= 2:
-        n_folds = min(n_folds, n_groups)
+    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    if codes is not None and codes.max() > 0:
+        n_folds = min(n_folds, codes.max() + 1)
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     else:
+        codes = None
         splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     if np.bincount(y).max() < n_folds:
         return []
-    pairs = splitter.split(y, y, codes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "The least populated class"
+        )  # rare classes are split as they can be
+        pairs = list(splitter.split(y, y, codes))
     return [(train, held) for train, held in pairs if len(held) and len(np.unique(y[train])) == n_classes]

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from mixed_signals.models.intervals import Interval, group_jackknife, mean_interval, sums_jackknife
@@ -65,31 +66,23 @@ def score(
     return pd.DataFrame(rows, columns=METRIC_COLUMNS)
 
 
-def auroc(y: np.ndarray, P: np.ndarray) -> float:
-    """Return the mean over classes of the area under the ROC curve, one class against the others.
+def auroc(score: ArrayLike, positive: ArrayLike) -> float:
+    """Return the chance that a positive has the higher score than a negative, ties counted half.
+
+    The Mann-Whitney statistic over its maximum (Hanley and McNeil 1982, Radiology 143); NaN without positives or
+    without negatives.
 
     Parameters
     ----------
-    y : ndarray of int, shape (N,)
-        Class codes.
-    P : ndarray, shape (N, K)
-        Scores.
-
-    Returns
-    -------
-    float
-        Mean over the classes that some but not all rows have; NaN where there is none. Ties count half.
-        Mann-Whitney form: Hanley and McNeil 1982, Radiology 143.
+    score : array-like of float, shape (N,)
+    positive : array-like of bool, shape (N,)
     """
-    member = y[:, None] == np.arange(P.shape[1])[None, :]
-    positive = member.sum(axis=0)
-    negative = len(y) - positive
-    defined = (positive > 0) & (negative > 0)
-    if not defined.any():
+    chosen = np.asarray(positive, dtype=bool)
+    n1, n0 = int(chosen.sum()), int((~chosen).sum())
+    if n1 == 0 or n0 == 0:
         return float("nan")
-    rank_sums = (rankdata(P, axis=0) * member).sum(axis=0)
-    wins = rank_sums[defined] - positive[defined] * (positive[defined] + 1) / 2
-    return float(np.mean(wins / (positive[defined] * negative[defined])))
+    ranks = rankdata(np.asarray(score, dtype=np.float64))
+    return float((ranks[chosen].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
 
 
 def _intervals(y: np.ndarray, P: np.ndarray, fold: np.ndarray, groups: np.ndarray) -> dict[str, Interval]:
@@ -109,10 +102,11 @@ def _intervals(y: np.ndarray, P: np.ndarray, fold: np.ndarray, groups: np.ndarra
         return averaged
 
     def fold_auroc(rows: np.ndarray) -> float:
-        here = fold[rows]
-        areas = [auroc(y[rows[here == k]], P[rows[here == k]]) for k in np.unique(here)]
-        defined = [area for area in areas if np.isfinite(area)]
-        return float(np.mean(defined)) if defined else float("nan")
+        areas = []
+        for k in np.unique(fold[rows]):
+            part = rows[fold[rows] == k]
+            areas.append(_mean([auroc(P[part, c], y[part] == c) for c in range(n_classes)]))
+        return _mean(areas)
 
     likelihood = np.clip(P[np.arange(len(y)), y], 1e-12, None)
     onehot = y[:, None] == np.arange(n_classes)[None, :]
@@ -125,3 +119,9 @@ def _intervals(y: np.ndarray, P: np.ndarray, fold: np.ndarray, groups: np.ndarra
         "log loss": mean_interval(-np.log(likelihood), groups, limits=positive),
         "Brier": mean_interval(((P - onehot) ** 2).sum(axis=1), groups, limits=(0.0, 2.0)),
     }
+
+
+def _mean(values: list[float]) -> float:
+    """Return the mean of the values that are defined, NaN where none is."""
+    defined = [value for value in values if np.isfinite(value)]
+    return float(np.mean(defined)) if defined else float("nan")

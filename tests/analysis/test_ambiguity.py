@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import entropy, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from mixed_signals.analysis.ambiguity import auroc, fullest_condition, link_table, spearman, vote_table
+from mixed_signals.analysis.ambiguity import fullest_condition, link_table, spearman, vote_table
+from mixed_signals.models.metrics import auroc
 
 
 def ratings(rows):
