@@ -10,6 +10,7 @@ demo: .venv/ready
 	$(BIN)/mixed-signals demo
 
 test: lint
+	$(BIN)/python -m pytest --quiet --doctest-modules _tree/mixed_signals
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 bench: .venv/ready

@@ -154,6 +154,8 @@ def analyze(
         write_parquet(folder / f"{name}.parquet", table)
     if links:
         write_parquet(folder / "link.parquet", link_table)
+    else:
+        (folder / "link.parquet").unlink(missing_ok=True)  # of an earlier analysis, when there were ratings
 
     from mixed_signals.analysis.report.page import write_page
 

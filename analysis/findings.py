@@ -224,11 +224,4 @@ def _beaten_by_sentinel(panel: Panel, metrics: pd.DataFrame) -> list[str]:
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write ``findings.json``: a list of objects, null for numbers that do not exist."""
-    rows = [
-        {
-            key: None if isinstance(value, float) and not np.isfinite(value) else value
-            for key, value in row.items()
-        }
-        for row in map(asdict, findings)
-    ]
-    write_json(path, rows)
+    write_json(path, [asdict(finding) for finding in findings])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mixed_signals.store.errors import UsageError
 
 FUSION = "fusion"
-KEYS = ("utterance_id", "head", "modalities", "partition", "seed")
+CELL = ("utterance_id", "head", "modalities", "partition", "seed")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def validate(predictions: pd.DataFrame) -> None:
     UsageError
         If a column is missing, a probability is not one, a true label has no column, or a row comes twice.
     """
-    missing = [name for name in (*KEYS, "label_true") if name not in predictions.columns]
+    missing = [name for name in (*CELL, "label_true") if name not in predictions.columns]
     if missing:
         raise UsageError(f"predictions: no column {', '.join(missing)}; run fit-heads again")
     columns = class_columns(predictions)
@@ -107,10 +107,10 @@ def validate(predictions: pd.DataFrame) -> None:
         raise UsageError(
             f"predictions: label {unknown[0]!r} has no column p_{unknown[0]}; run fit-heads again"
         )
-    twice = predictions.duplicated(list(KEYS))
+    twice = predictions.duplicated(list(CELL))
     if twice.any():
-        row = predictions.loc[twice, list(KEYS)].iloc[0]
-        which = ", ".join(f"{key} {row[key]}" for key in KEYS)
+        row = predictions.loc[twice, list(CELL)].iloc[0]
+        which = ", ".join(f"{key} {row[key]}" for key in CELL)
         raise UsageError(f"predictions: more than one row for {which}; run fit-heads again")
 
 

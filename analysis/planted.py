@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_planted(path: Path) -> pd.DataFrame:
-    """Read ``planted.csv``: `utterance_id` and `conflict`, the contradicting modality or empty."""
+    """Read ``planted.csv``: `utterance_id`, `conflict` (the contradicting modality, or empty) and more."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
@@ -113,14 +113,14 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
             cells[place] = f"[bold]{cells[place]}[/]"
         table.add_row(row["conflict"] or "(none)", str(row["n"]), *cells, f"{row['vote_entropy']:.2f}")
     console.print(table)
-    with_conflict = found[found["conflict"] != ""]
-    share = float(
-        np.average(
-            [row[f"odd_{row['conflict']}"] for row in with_conflict.to_dict("records")],
-            weights=with_conflict["n"],
-        )
-    )
-    chance = float(np.mean([found.loc[found["conflict"] == "", f"odd_{m}"].iloc[0] for m in modalities]))
+    conflicts = found[found["conflict"] != ""].to_dict("records")
+    rest = found[found["conflict"] == ""]
+    if not conflicts or rest.empty:
+        console.print("nothing to compare: conflicts are planted in all utterances, or in none")
+        return
+    named = [row[f"odd_{row['conflict']}"] for row in conflicts]
+    share = float(np.average(named, weights=[row["n"] for row in conflicts]))
+    chance = float(np.mean([rest[f"odd_{m}"].iloc[0] for m in modalities]))
     console.print(
         "labels differ: the modalities' models do not all give one label; odd: that modality's model alone gives "
         "another label than the others; vote bits: mean entropy of the raters' votes.\n"

@@ -93,7 +93,7 @@ def extract_features(
         why = ", ".join(f"{n:,} {reason}" for reason, n in task.plan.reasons.items()) or "nothing to do"
         console.print(f"{task.key}: {why} (of {len(opened.corpus):,})", highlight=False)
         if task.gone:
-            line = f"{task.key}: {task.gone:,} media files are gone; their vectors are kept"
+            line = f"{task.key}: the media of {task.gone:,} utterances are gone; their vectors are kept"
             stderr().print(line, style="yellow", highlight=False, soft_wrap=True)
     if plan:
         return

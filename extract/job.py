@@ -158,17 +158,19 @@ def run(
 def _encoded(
     encoder: Encoder, clips: list[Clip], rows: np.ndarray, workers: int
 ) -> Iterator[tuple[np.ndarray, list[Encoded]]]:
-    size = max(encoder.batch_size, _CHUNK)
     if encoder.in_processes:
         chunks = _chunks(rows, _CHUNK)
         yield from _in_processes(encoder, clips, chunks, min(workers, len(chunks)))
         return
-    if len(rows):
-        encoder.load()
-        # Neighbours in length share a batch, so little of it is padding; results go to their own rows.
-        by_length = sorted(rows, key=lambda row: len(clips[row].text))
-        for chunk in _chunks(np.array(by_length), size):
+    if not len(rows):
+        return
+    encoder.load()
+    try:
+        # Texts of like length share a batch, so little of it is padding; results go to their own rows.
+        by_length = np.array(sorted(rows, key=lambda row: len(clips[row].text)))
+        for chunk in _chunks(by_length, max(encoder.batch_size, _CHUNK)):
             yield chunk, encoder.encode([clips[row] for row in chunk])
+    finally:
         encoder.close()
 
 

@@ -61,7 +61,8 @@ class Clip:
         Absent
             If there is no media, no audio track, or nothing but silence.
         Unreadable
-            If the file is not there or cannot be decoded.
+            If the file is not there or cannot be decoded, has less than half of what lies between start and end, or
+            holds less than `SHORTEST_SOUND` of it.
         """
         with _opened(self.media) as container:
             if not container.streams.audio:
@@ -83,13 +84,15 @@ class Clip:
         Absent
             If there is no media or no video stream.
         Unreadable
-            If the file is not there or cannot be decoded.
+            If the file is not there or cannot be decoded, or (after its last picture) if it has less than half of
+            what lies between start and end.
         """
         with _opened(self.media) as container:
-            if not [s for s in container.streams.video if not s.disposition & _attached_picture()]:
+            stream = _film(container)
+            if stream is None:
                 raise Absent("no video stream")
             count = 0
-            for frame in _steady(container, self.start or 0.0, self.end, rate):
+            for frame in _steady(container, stream, self.start or 0.0, self.end, rate):
                 count += 1
                 yield _upright(frame)
         self._check_length(count / rate, "picture")
@@ -105,10 +108,12 @@ class Clip:
             raise Unreadable(f"only {1000 * seconds:.0f} ms of sound")
 
 
-def _attached_picture() -> Any:
+def _film(container: Any) -> Any:
+    """Return the first video stream that is not a cover picture, or None."""
     from av.stream import Disposition
 
-    return Disposition.attached_pic
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return films[0] if films else None
 
 
 def _end(end: float | None) -> str:
@@ -205,9 +210,8 @@ def _resampled(samples: np.ndarray, native: int, rate: int) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _steady(container: Any, start: float, end: float | None, rate: float) -> Iterator[Any]:
+def _steady(container: Any, stream: Any, start: float, end: float | None, rate: float) -> Iterator[Any]:
     """Yield the frame on screen at start, start + 1/rate, ... before the end (or the last frame's end)."""
-    stream = container.streams.video[0]
     length = 1 / float(stream.average_rate or rate)
     shown = None
     step = 0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from xgboost import Booster, DMatrix, train
+from xgboost.core import XGBoostError
 
 from mixed_signals.models.base import BaseHead
 from mixed_signals.models.inner import inner_folds
+from mixed_signals.store.errors import MixedSignalsError
 
 _ATTRIBUTE = "mixed_signals"
 
@@ -23,8 +24,9 @@ class XGBoostHead(BaseHead):
     Parameters
     ----------
     max_trees : int
-        Most boosting rounds.
-    learning_rate, max_depth, subsample, colsample_bytree : float
+        Most boosting rounds; at most 50 where there are too few rows to hold any out.
+    max_depth : int
+    learning_rate, subsample, colsample_bytree : float
         As in XGBoost.
     patience : int
         Rounds without a better validation log loss after which training ends.
@@ -85,7 +87,7 @@ class XGBoostHead(BaseHead):
             self.n_trees_ = booster.best_iteration + 1
             self.booster_ = booster[: self.n_trees_]
         else:  # too few rows to hold any out
-            self.n_trees_ = 50
+            self.n_trees_ = min(50, self.max_trees)
             self.booster_ = train(settings, DMatrix(X, codes, nthread=1), self.n_trees_)
         return self
 
@@ -111,10 +113,13 @@ class XGBoostHead(BaseHead):
     @classmethod
     def load(cls, path: str) -> Self:
         """Read a head that `save` wrote."""
-        booster = Booster(model_file=str(Path(path)))
+        try:
+            booster = Booster(model_file=path)
+        except XGBoostError as error:
+            raise MixedSignalsError(f"{path}: not readable as a head (XGBoost cannot load it)") from error
         text = booster.attr(_ATTRIBUTE)
         if text is None:
-            raise ValueError(f"{path}: an XGBoost model, but not one that a head saved")
+            raise MixedSignalsError(f"{path}: an XGBoost model, but not a head")
         described = json.loads(text)
         head = cls(**described["params"])
         head.booster_ = booster

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,13 +24,10 @@ from mixed_signals.store.terminal import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.table import Table
-
-    from mixed_signals.store import Run, Store
+    from mixed_signals.store import Store
 
 _PLAIN = [name for name, kind in HEADS.items() if not kind.fusion]
 _FUSION = [name for name, kind in HEADS.items() if kind.fusion]
-_SHOWN_METRICS = ("accuracy", "AUROC", "log loss")
 
 app = make_app()
 
@@ -107,6 +103,7 @@ def _fit(
     jobs: int | None,
 ) -> None:
     from mixed_signals.models.sweeps import all_subsets, sweep
+    from mixed_signals.models.tables import metrics_table
     from mixed_signals.store import folds as make_folds
 
     console = stdout()
@@ -131,39 +128,8 @@ def _fit(
     if not run.metrics["low"].notna().any():
         console.print(str(run.metrics["method"].iloc[0]), style="yellow", highlight=False)
     console.print(
-        f"{total} heads in {run.info['seconds']:.0f} s; run {name!r} is in {folder}", soft_wrap=True
+        f"{len(run.heads)} heads in {run.info['seconds']:.0f} s; run {name!r} is in {folder}", soft_wrap=True
     )
-
-
-def metrics_table(run: Run) -> Table:
-    """Return the scores of a run as a table: a row per model, an interval where there is one."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=f"out-of-fold scores (accuracy with its 95% interval over {run.info['interval_unit']})",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in ("head", "modalities", *_SHOWN_METRICS):
-        table.add_column(column, no_wrap=True)
-    metrics = run.metrics.set_index(["model", "metric"])
-    previous = None
-    for model in dict.fromkeys(run.metrics["model"]):
-        cells = []
-        for metric in _SHOWN_METRICS:
-            row = metrics.loc[(model, metric)]
-            cell = f"{row['estimate']:.3f}"
-            if metric == "accuracy" and not isnan(row["low"]):
-                cell += f" [dim]{row['low']:.2f} to {row['high']:.2f}[/]"
-            cells.append(cell)
-        head, modalities = (str(metrics.loc[(model, "accuracy"), key]) for key in ("head", "modalities"))
-        if head != previous and previous is not None:
-            table.add_section()
-        table.add_row(head if head != previous else "", modalities or "(none)", *cells)
-        previous = head
-    return table
 
 
 def _check_names(names: list[str], known: list[str], flag: str) -> None:

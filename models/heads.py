@@ -5,33 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from mixed_signals.store.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-class Head(Protocol):
-    """What the sweep asks of a head: a scikit-learn classifier over named column blocks.
-
-    Attributes
-    ----------
-    classes_ : ndarray of str, shape (K,)
-        The labels, in the order of the probability columns.
-    """
-
-    classes_: np.ndarray
-
-    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> Head:
-        """Fit on X (N, D) with NaN where a modality is absent, labels y (N,), and groups (N,) to keep together."""
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return class probabilities, shape (N, K)."""
-
-    def save(self, stem: str) -> str:
-        """Write the fitted head to one file beginning with `stem` and return the file's path."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +56,7 @@ def head_kind(name: str) -> HeadKind:
 
 
 def make_head(name: str, blocks: Mapping[str, tuple[int, int]], seed: int) -> Any:
-    """Return an unfitted head for columns laid out as `blocks`.
+    """Return an unfitted head (a `mixed_signals.models.base.BaseHead`) for columns laid out as `blocks`.
 
     Parameters
     ----------

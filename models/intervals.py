@@ -126,7 +126,8 @@ def sums_jackknife(
 ) -> Interval:
     """Return the interval of a statistic that depends on the utterances through column sums alone.
 
-    The same numbers as `group_jackknife`, without visiting the utterances again for each group.
+    The same numbers as `group_jackknife` up to `MOST_DELETIONS` groups, without visiting the utterances again for
+    each group.
 
     Parameters
     ----------

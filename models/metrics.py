@@ -3,7 +3,8 @@
 Probabilities are averaged over seeds first. With c_kj the number of rows of class k predicted as j:
 
 accuracy      share of rows whose most probable class is the label
-macro F1      mean over classes of F1; weighted F1: weighted by the classes' frequencies
+macro F1      mean over classes k of F1_k = 2 c_kk / (sum_j c_kj + sum_j c_jk); weighted F1: weighted by the
+              classes' frequencies
 AUROC         one class against the others, mean over classes, computed within folds and then averaged (scores
               of different folds come from different models and are not comparable)
 log loss      mean of -log p(label), natural logarithm, p at least 1e-12

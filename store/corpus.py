@@ -104,6 +104,8 @@ class Corpus:
     InvalidCorpus
         If an id repeats or is empty, an end is not after its start, a media path leaves the media
         root, or a rating names an unknown utterance. All faults are listed, none is dropped.
+    ValueError
+        If a start, end or count is not a number.
     """
 
     name: str
@@ -194,18 +196,18 @@ class Corpus:
         return path
 
 
-def _plain(table: pd.DataFrame, text_and_number_columns: tuple[str, ...]) -> pd.DataFrame:
+def _plain(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     """Give the named columns their types (text as Python strings, empty for none; numbers as float64)."""
     table = table.reset_index(drop=True).copy()
-    for column in text_and_number_columns:
+    for column in columns:
         if column in ("start", "end", "count"):
             values = table[column] if column in table else pd.Series(np.nan, index=table.index)
             table[column] = pd.to_numeric(values, errors="raise").astype("float64")
         else:
             values = table[column] if column in table else pd.Series("", index=table.index)
             table[column] = values.astype(object).where(values.notna(), "").map(_text).astype(object)
-    others = [column for column in table.columns if column not in text_and_number_columns]
-    return table[[*text_and_number_columns, *others]]
+    others = [column for column in table.columns if column not in columns]
+    return table[[*columns, *others]]
 
 
 def _text(value: object) -> str:
@@ -225,8 +227,9 @@ def _utterance_problems(table: pd.DataFrame) -> list[Problem]:
             found.append(("utterance_id", f"{utterance!r} stands in an earlier row too; ids must be unique"))
         if start < 0:
             found.append(("start", f"{start:g} is before the beginning"))
-        if end <= (0 if np.isnan(start) else start):
-            found.append(("end", f"{end:g} is not after the start, {start:g}"))
+        begin = 0.0 if np.isnan(start) else start
+        if end <= begin:
+            found.append(("end", f"{end:g} is not after the start, {begin:g}"))
         path = PurePosixPath(media)
         if path.is_absolute() or ".." in path.parts:
             found.append(("media", f"{media!r} is not a path below the media root"))

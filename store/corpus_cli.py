@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,6 @@ def import_(
 
     [bold]Example:[/] mixed-signals corpus import csv clips.csv --store my.store --id clip --group speaker
     """
-    from mixed_signals.store.corpora import tables
     from mixed_signals.store.folder import Store
 
     if format_ not in FORMATS:
@@ -73,7 +73,8 @@ def import_(
         }.items()
         if theirs
     }
-    corpus = tables.read_corpus(
+    reader = import_module(f"mixed_signals.store.corpora.{FORMATS[format_]}")
+    corpus = reader.read_corpus(
         sources,
         columns,
         name=name or sources[0].resolve().parent.name,
@@ -83,9 +84,8 @@ def import_(
     made = Store.create(store, corpus, replace=replace)
     console = stdout()
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)
-    absent = [
-        m for m in corpus.utterances["media"] if m and not (made.corpus.media_path(m) or store).is_file()
-    ]
+    named = sorted(set(corpus.utterances["media"]) - {""})
+    absent = [media for media in named if not (corpus.media_path(media) or Path()).is_file()]
     if absent:
         stderr().print(
             f"warning: {len(absent)} media files are not below {made.corpus.media_root}, e.g. {absent[0]}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,7 @@ def _read(source: Path) -> tuple[list[str], np.ndarray, list[str]]:
             if source.suffix == ".csv"
             else pd.read_parquet(source)
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise MixedSignalsError(f"{source}: not readable ({error})") from error
     _need(source, "utterance_id", table.columns)
     values = table.drop(columns="utterance_id")

@@ -197,7 +197,7 @@ def plan_rows(
     if existing.recipe_fingerprint != recipe.fingerprint:
         raise UsageError(
             f"{existing.path}: made by another recipe ({_recipe_difference(existing, recipe)}); "
-            "give the new set another name (--name), or remove the file"
+            "remove the file to make it again"
         )
     position = {utterance: row for row, utterance in enumerate(existing.ids)}
     keep = np.full(n, -1)

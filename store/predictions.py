@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pandas as pd
 
 from mixed_signals.store.errors import UsageError
@@ -113,7 +112,7 @@ class Run:
         shutil.rmtree(unfinished, ignore_errors=True)
         write_parquet(unfinished / "predictions.parquet", self.predictions)
         write_parquet(unfinished / "gates.parquet", self.gates)
-        write_json(unfinished / "metrics.json", _records(self.metrics))
+        write_json(unfinished / "metrics.json", self.metrics.to_dict("records"))
         write_json(unfinished / "run.json", self.info)
         (unfinished / "heads").mkdir()
         for stem, head in self.heads.items():
@@ -143,20 +142,3 @@ def load_run(store: Store, name: str) -> Run:
         info=read_json(folder / "run.json"),
         name=name,
     )
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as dictionaries of plain values, with None for NaN (JSON has no NaN)."""
-    rows = []
-    for row in table.to_dict("records"):
-        rows.append(
-            {
-                str(key): None
-                if isinstance(value, float) and not np.isfinite(value)
-                else value.item()
-                if isinstance(value, np.generic)
-                else value
-                for key, value in row.items()
-            }
-        )
-    return rows

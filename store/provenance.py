@@ -1,8 +1,8 @@
 """Where a feature set's vectors come from, as two short fingerprints.
 
-The *recipe* says how vectors are made (encoder, weights, preprocessing, layer, pooling, dtype). The
-*content* adds what they were made of (each row's media or text). Library versions are recorded beside
-them and never hashed: a new version alone changes neither.
+The *recipe* says how vectors are made (encoder, weights, preprocessing, layer, pooling, dtype). The *content* adds
+what they were made of (each row's media or text) and which rows are there. Library versions are recorded beside them
+and never hashed: a new version alone changes neither.
 """
 
 from __future__ import annotations

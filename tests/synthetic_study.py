@@ -148,7 +148,7 @@ def corpus_of(truth, *, ratings=None, n_groups=20, text="line {i}"):
     )
 
 
-def planted_store(path, *, seed=0, n=400, n_groups=20, n_seeds=4, rated=True, gated=True, text="line {i}"):
+def study_store(path, *, seed=0, n=400, n_groups=20, n_seeds=4, rated=True, gated=True, text="line {i}"):
     """A store whose run "study" has planted conflicts that its raters see as well."""
     rng = np.random.default_rng(seed)
     predictions, truth, conflicted = planted_predictions(rng, n, spread=2.0, noise=0.8, n_seeds=n_seeds)

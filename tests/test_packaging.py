@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -63,6 +64,7 @@ def test_the_installed_wheel_imports_without_this_tree(wheel, tmp_path):
 
 
 ABOVE = {
+    "tests/benchmarks": set(),
     "store": {"extract", "models", "analysis"},
     "extract": {"models", "analysis"},
     "models": {"extract", "analysis"},
@@ -79,7 +81,7 @@ def imports_of(path):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, "tests/benchmarks"])
 def test_nothing_imports_up_the_floors_or_from_a_command_line(folder):
     for path in (ROOT / folder).rglob("*.py"):
         for name in imports_of(path):
@@ -89,6 +91,34 @@ def test_nothing_imports_up_the_floors_or_from_a_command_line(folder):
             assert parts[1] not in ABOVE[folder], f"{path} imports {name}"
             assert not parts[-1].endswith("cli"), f"{path} imports {name}"
             assert "app" not in parts, f"{path} imports {name}"
+
+
+def test_the_readme_names_only_flags_that_exist():
+    """Every --flag in a command of the README's shell blocks is one of that command's."""
+    from importlib import import_module
+
+    from typer.main import get_command
+
+    from mixed_signals.analysis.app import _OWN_NAMES, COMMANDS
+
+    own = {typed: name for name, typed in _OWN_NAMES.items()}
+    text = (ROOT / "README.md").read_text()
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.S)).replace("\\\n", " ")
+    lines = [line.removeprefix("$ ") for line in blocks.splitlines() if line.startswith("$ ")]
+    checked = 0
+    for line in lines:
+        words = line.split("unshare --map-root-user --net ")[-1].split()
+        name = own.get(words[0]) or (words[1] if words[0] == "mixed-signals" else None)
+        if name is None:
+            continue
+        command = get_command(import_module(COMMANDS[name]).app)
+        if words[0] == "mixed-signals":
+            command = command.commands[words[2]]
+        known = {flag for parameter in command.params for flag in parameter.opts}
+        flags = {word for word in words if word.startswith("--")}
+        assert flags <= known, line
+        checked += len(flags)
+    assert checked > 15
 
 
 def test_every_public_name_is_there_whatever_was_imported_before():

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from synthetic_study import planted_store
+from synthetic_study import study_store
 from typer.testing import CliRunner
 
 from mixed_signals.analysis.cli import app, main
@@ -16,7 +16,7 @@ from mixed_signals.analysis.cli import app, main
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("cli") / "st"
-    planted_store(path, n=120)
+    study_store(path, n=120)
     return path
 
 
@@ -38,7 +38,7 @@ def test_tables_fit_and_the_report_is_named(store, width):
 
 
 def test_notes_go_to_standard_error(tmp_path):
-    planted_store(tmp_path / "st", n=60, n_seeds=1, rated=False)
+    study_store(tmp_path / "st", n=60, n_seeds=1, rated=False)
     result = CliRunner().invoke(
         app, [str(tmp_path / "st"), "--run", "study", "--report", str(tmp_path / "out")]
     )

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_study import CLASSES, corpus_of, metrics_of, planted_predictions, planted_store
+from synthetic_study import CLASSES, corpus_of, metrics_of, planted_predictions, study_store
 
 from mixed_signals.analysis.analysis import analyze
 from mixed_signals.analysis.report import figures
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    store = planted_store(tmp_path_factory.mktemp("study") / "st", n=120, text=HOSTILE)
+    store = study_store(tmp_path_factory.mktemp("study") / "st", n=120, text=HOSTILE)
     return store, analyze(store, "study")
 
 
@@ -116,7 +116,7 @@ def test_the_same_run_gives_the_same_page(study):
 
 
 def test_what_is_missing_is_said_and_left_out(tmp_path):
-    store = planted_store(tmp_path / "st", n=60, n_groups=0, n_seeds=1, rated=False, gated=False)
+    store = study_store(tmp_path / "st", n=60, n_groups=0, n_seeds=1, rated=False, gated=False)
     result = analyze(store, "study", report=tmp_path / "elsewhere")
     assert result.report == tmp_path / "elsewhere" / "index.html"
     page = Page(result.report.read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def test_what_is_missing_is_said_and_left_out(tmp_path):
 
 
 def test_groups_fewer_than_eight_have_no_intervals(tmp_path):
-    result = analyze(planted_store(tmp_path / "st", n=60, n_groups=5), "study")
+    result = analyze(study_store(tmp_path / "st", n=60, n_groups=5), "study")
     assert result.rates["low"].isna().all()
     assert any("Only 5 groups" in said for said in result.warnings)
     assert "Only 5 groups" in Page(result.report.read_text(encoding="utf-8")).text

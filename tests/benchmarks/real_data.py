@@ -24,7 +24,7 @@ from outside_data import ROOT
 
 from mixed_signals.extract import job
 from mixed_signals.models import sweep
-from mixed_signals.models.cli import metrics_table
+from mixed_signals.models.tables import metrics_table
 from mixed_signals.store import Corpus, Run, Store, folds, import_features
 from mixed_signals.store.corpora.tables import read_corpus
 
@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--small", action="store_true", help="a third of the rows, one seed")
+    parser.add_argument("--small", action="store_true", help="part of the rows, one seed")
     parser.add_argument("--json", type=Path, help="write the rows there as JSON")
     arguments = parser.parse_args()
     if not ROOT.is_dir():

@@ -142,6 +142,9 @@ def test_a_file_that_is_no_head_is_refused(tmp_path):
     save_file({"a": np.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(MixedSignalsError, match="not a head"):
         load_head(tmp_path / "a.safetensors")
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(MixedSignalsError, match="not readable"):
+        load_head(tmp_path / "b.json")
     (tmp_path / "b.safetensors").write_bytes(b"junk")
     with pytest.raises(MixedSignalsError, match="not readable"):
         load_head(tmp_path / "b.safetensors")

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss, roc_auc_score
 from small_store import planted_store
 
-from mixed_signals.models import load_head, sweep
+from mixed_signals.models import load_head, make_head, sweep
 from mixed_signals.models.baselines import group_majority, intraclass_correlation
 from mixed_signals.models.sweeps import all_subsets
 from mixed_signals.store import Fold, UsageError, folds, import_features, load_run
@@ -57,22 +57,27 @@ def test_text_that_carries_nothing_is_at_chance_and_the_others_are_not(run):
         assert accuracy(run, f"{head}:text+audio+video") > accuracy(run, f"{head}:audio") - 0.05
 
 
-def test_seeds_do_not_change_the_folds(run):
-    rows = run.predictions[run.predictions["head"] == "gated"]
-    assert len(rows[["utterance_id", "fold"]].drop_duplicates()) == 160
+def test_seeds_do_not_change_the_folds(store):
+    views = store.views(audio="planted")
+    one, two = (sweep(views, ("gated",), seeds=seeds).predictions for seeds in ((0,), (7, 8)))
+    fold = [dict(zip(table["utterance_id"], table["fold"], strict=True)) for table in (one, two)]
+    assert fold[0] == fold[1]
+    assert len(two[["utterance_id", "fold"]].drop_duplicates()) == 160
 
 
-def test_a_row_is_never_predicted_by_a_head_that_saw_its_group(store, run):
-    """Each saved head, given the rows its fold holds out, gives the predictions in the table."""
+@pytest.mark.parametrize("head", ["logistic", "gated"])
+def test_a_row_is_predicted_by_a_head_that_saw_the_training_rows_of_its_fold_alone(store, run, head):
+    """The table's predictions are those of a head fitted here on that fold's training rows and nothing else."""
     views = store.views(**NAMES)
-    made = folds(views, 4)
-    head = run.heads["gated.audio+video.p0.f2.s1"]
-    held = views.select(made[2].test_ids)
+    fold = folds(views, 4)[2]
     columns = np.r_[views.blocks["audio"], views.blocks["video"]]
-    rows = run.predictions.query("model == 'gated:audio+video' and seed == 1 and fold == 2")
+    train, held = views.select(fold.train_ids), views.select(fold.test_ids)
+    seed = 1 if head == "gated" else 0
+    mine = make_head(head, {"audio": (0, 6), "video": (6, 12)}, seed)
+    mine.fit(train.X[:, columns], train.y, groups=train.groups)
+    rows = run.predictions.query(f"model == '{head}:audio+video' and seed == {seed} and fold == 2")
     rows = rows.set_index("utterance_id").loc[held.ids]
-    np.testing.assert_allclose(head.predict_proba(held.X[:, columns]), rows[["p_calm", "p_warm"]], atol=1e-6)
-    assert not set(held.groups) & set(views.select(made[2].train_ids).groups)
+    np.testing.assert_allclose(mine.predict_proba(held.X[:, columns]), rows[["p_calm", "p_warm"]], atol=1e-6)
 
 
 def test_folds_that_share_a_group_are_refused(store):

@@ -173,4 +173,8 @@ def test_a_matrix_without_ids_or_with_strangers_is_refused(tmp_path):
     np.savez(source, utterance_id=np.array(["u000"], dtype=object), embedding=np.zeros((1, 2)))
     with pytest.raises(MixedSignalsError, match="not readable"):
         import_features(store, source, "video", "face")
+    for content in (b"", b"PK\x03\x04 cut off"):
+        source.write_bytes(content)
+        with pytest.raises(MixedSignalsError, match="not readable"):
+            import_features(store, source, "video", "face")
     assert store.feature_sets() == ["video/part"]
