@@ -67,7 +67,8 @@ def fit_heads(
 
     [bold]Example:[/] fit-heads my.store --heads logistic,xgboost --fusion gated --folds 5 --group speaker --seeds 5
     """
-    from mixed_signals.store import Store, UsageError
+    from mixed_signals.store import Store
+    from mixed_signals.store.corpus import MODALITIES
 
     opened = Store.open(store)
     name = run or _next_name(opened)
@@ -80,8 +81,8 @@ def fit_heads(
     _check_names(fused, _FUSION, "--fusion")
     names = plain + fused or list(HEADS)
     chosen = split_pairs(features, "--features") or _only_features(opened)
-    if unknown := set(chosen) - {"text", "audio", "video"}:
-        raise UsageError(f"--features: {unknown.pop()!r} is none of text, audio, video")
+    if unknown := set(chosen) - set(MODALITIES):
+        raise UsageError(f"--features: {unknown.pop()!r} is none of {', '.join(MODALITIES)}")
     _fit(opened, chosen, names, folds, None if group == "none" else group, seeds, target, missing, name, jobs)
 
 
