@@ -123,7 +123,7 @@ def _report(outcomes: list[Outcome]) -> None:
         counts = features.coverage
         rate = f"{len(outcome.rows) / outcome.seconds:.1f}" if len(outcome.rows) else ""
         table.add_row(
-            f"{features.modality}/{features.name}",
+            features.key,
             str(features.shape[1]),
             *(f"{counts[status]:,}" for status in ("ok", "missing", "failed")),
             f"{outcome.seconds:.1f}",
@@ -134,9 +134,9 @@ def _report(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         features = outcome.features
         for status, reason, ids in features.gaps():
-            line = f"{features.modality}/{features.name}: {describe_gap(status.name, reason, ids)}"
+            line = f"{features.key}: {describe_gap(status.name, reason, ids)}"
             stderr().print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
         if features.coverage["failed"] == len(features):
-            hopeless.append(f"{features.modality}/{features.name}")
+            hopeless.append(features.key)
     if hopeless:
         raise MixedSignalsError(f"every utterance failed in {', '.join(hopeless)}")

@@ -256,26 +256,23 @@ def _predictions(
     columns = probability_columns(views.classes)
     tables = []
 
-    def add(head: str, subset: Subset, fold: Fold, seed: int, ids: np.ndarray, P: np.ndarray) -> None:
-        table = pd.DataFrame({"utterance_id": ids})
-        table["model"] = model_name(head, subset)
-        table["head"], table["modalities"] = head, "+".join(subset)
-        table["partition"], table["fold"], table["seed"] = fold.partition, fold.fold, seed
-        table["label_true"] = [label_of[utterance] for utterance in ids]
-        table["label_pred"] = classes[P.argmax(axis=1)]
-        table[columns] = P
-        tables.append(table)
+    def add(keys: pd.DataFrame, P: np.ndarray) -> None:
+        labels = {
+            "label_true": [label_of[utterance] for utterance in keys["utterance_id"]],
+            "label_pred": classes[P.argmax(axis=1)],
+        }
+        tables.append(keys.assign(**labels, **dict(zip(columns, P.T, strict=True))))
 
     for name, results in sentinels.items():
         for fold, ids, P in results:
-            add(name, (), fold, 0, ids, P)
+            add(_keys(name, (), fold, 0, ids), P)
     for result in fitted:
         # A class that a training fold lacks has probability 0 there.
         P = np.zeros((len(result.rows), len(classes)))
         P[:, pd.Index(classes).get_indexer(pd.Index(result.head.classes_, dtype=object))] = (
             result.probabilities
         )
-        add(result.fit.head, result.fit.subset, result.fit.fold, result.fit.seed, views.ids[result.rows], P)
+        add(_keys_of(views, result), P)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -284,14 +281,31 @@ def _gates(views: Views, fitted: Sequence[Fitted]) -> pd.DataFrame:
     for result in fitted:
         if result.gates is None or result.contributions is None:
             continue
-        fit = result.fit
-        for column, modality in enumerate(fit.subset):
-            table = pd.DataFrame({"utterance_id": views.ids[result.rows]})
-            table["model"] = model_name(fit.head, fit.subset)
-            table["head"], table["modalities"] = fit.head, "+".join(fit.subset)
-            table["partition"], table["fold"], table["seed"] = fit.fold.partition, fit.fold.fold, fit.seed
-            table["modality"] = modality
-            table["gate"] = result.gates[:, column]
-            table["contribution"] = result.contributions[:, column]
-            tables.append(table)
+        keys = _keys_of(views, result)
+        for column, modality in enumerate(result.fit.subset):
+            tables.append(
+                keys.assign(
+                    modality=modality,
+                    gate=result.gates[:, column],
+                    contribution=result.contributions[:, column],
+                )
+            )
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=GATE_COLUMNS)
+
+
+def _keys(head: str, subset: Subset, fold: Fold, seed: int, ids: np.ndarray) -> pd.DataFrame:
+    """Return the columns that predictions and gates begin with, a row per utterance."""
+    keys = pd.DataFrame({"utterance_id": ids})
+    return keys.assign(
+        model=model_name(head, subset),
+        head=head,
+        modalities="+".join(subset),
+        partition=fold.partition,
+        fold=fold.fold,
+        seed=seed,
+    )
+
+
+def _keys_of(views: Views, result: Fitted) -> pd.DataFrame:
+    fit = result.fit
+    return _keys(fit.head, fit.subset, fit.fold, fit.seed, views.ids[result.rows])

@@ -96,7 +96,7 @@ class FeatureSet:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {name}" for name, n in self.coverage.items() if n)
-        return f"<FeatureSet {self.modality}/{self.name}: {len(self):,} x {self.shape[1]:,} {self.dtype} ({counts})>"
+        return f"<FeatureSet {self.key}: {len(self):,} x {self.shape[1]:,} {self.dtype} ({counts})>"
 
     @property
     def name(self) -> str:
@@ -107,6 +107,11 @@ class FeatureSet:
     def modality(self) -> str:
         """text, audio or video."""
         return str(self.provenance["recipe"]["modality"])
+
+    @property
+    def key(self) -> str:
+        """The set's key in a store, ``<modality>/<name>``."""
+        return f"{self.modality}/{self.name}"
 
     @cached_property
     def embedding(self) -> np.ndarray:

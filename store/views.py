@@ -182,7 +182,7 @@ def join(
         strangers = [utterance for utterance in features.ids if utterance not in known]
         if strangers:
             raise MixedSignalsError(
-                f"{modality}/{features.name}: {len(strangers)} of {len(features)} ids are not in corpus "
+                f"{features.key}: {len(strangers)} of {len(features)} ids are not in corpus "
                 f"{corpus.name}, e.g. {strangers[:3]}; it was made for other utterances"
             )
         _refuse_changed_texts(corpus, features)
@@ -234,6 +234,6 @@ def _refuse_changed_texts(corpus: Corpus, features: FeatureSet) -> None:
     changed = [utterance for utterance, of, ok in made_of if ok and text_hash(now[utterance]) != of]
     if changed:
         raise MixedSignalsError(
-            f"text/{features.name}: {len(changed)} texts changed since it was made, e.g. of {changed[:3]}; "
+            f"{features.key}: {len(changed)} texts changed since it was made, e.g. of {changed[:3]}; "
             "run extract-features again"
         )

@@ -21,7 +21,6 @@ import numpy as np
 from mixed_signals.extract.demo.acting import FPS, act_face, act_line, cast_speaker
 from mixed_signals.extract.demo.face import SIZE, Look, draw_frames
 from mixed_signals.extract.demo.plan import (
-    MODALITIES,
     Draw,
     PlannedUtterance,
     plan_utterances,
@@ -30,6 +29,7 @@ from mixed_signals.extract.demo.plan import (
 )
 from mixed_signals.extract.demo.voice import speak
 from mixed_signals.extract.demo.words import reply
+from mixed_signals.store.corpus import MODALITIES
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.files import replacing
 

@@ -8,7 +8,8 @@ from enum import IntEnum
 
 import numpy as np
 
-MODALITIES = ("text", "audio", "video")
+from mixed_signals.store.corpus import MODALITIES
+
 EMPATHETIC, NEUTRAL = "empathetic", "neutral"
 N_RATERS, RATERS_EACH = 10, 6
 

@@ -15,8 +15,9 @@ from mixed_signals.extract.demo import words as demo_words
 from mixed_signals.extract.demo.acting import FPS, act_face, act_line, cast_speaker
 from mixed_signals.extract.demo.corpus import DemoCorpus, make_demo_corpus
 from mixed_signals.extract.demo.face import CONTROLS, SIZE, Look, draw_frames
-from mixed_signals.extract.demo.plan import MODALITIES, plan_utterances, rate_utterances
+from mixed_signals.extract.demo.plan import plan_utterances, rate_utterances
 from mixed_signals.extract.demo.voice import Line, speak
+from mixed_signals.store.corpus import MODALITIES
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 
 SMALL = {"n_utterances": 5, "n_speakers": 2, "conflict_share": 0.4, "seed": 3}
