@@ -57,6 +57,15 @@ def extract_features(
     text: Annotated[list[str] | None, typer.Option(help=f"Text encoders: {_names('text')}.")] = None,
     audio: Annotated[list[str] | None, typer.Option(help=f"Audio encoders: {_names('audio')}.")] = None,
     video: Annotated[list[str] | None, typer.Option(help=f"Video encoders: {_names('video')}.")] = None,
+    name: Annotated[
+        str, typer.Option(help="Tell these feature sets apart from others of the same encoders.")
+    ] = "",
+    store_dtype: Annotated[
+        str, typer.Option(help="Precision of what is kept: float32 or float16.")
+    ] = "float32",
+    media_root: Annotated[
+        Path | None, typer.Option(help="Where the media are now. (default: where the corpus says)")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes for decoding encoders. (default: all cores)")
     ] = None,
@@ -79,7 +88,7 @@ def extract_features(
     from mixed_signals.extract import job
     from mixed_signals.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store, media_root=media_root)
     wanted = [
         (modality, name)
         for modality, values in (("text", text), ("audio", audio), ("video", video))
@@ -87,11 +96,13 @@ def extract_features(
     ]
     if not wanted:
         raise UsageError("name at least one encoder: --text, --audio or --video (--list shows them)")
-    tasks = job.plan(opened, wanted, retry_failed=retry_failed)
+    tasks = job.plan(opened, wanted, name=name, store_dtype=store_dtype, retry_failed=retry_failed)
     console = stdout()
     for task in tasks:
-        why = ", ".join(f"{n:,} {reason}" for reason, n in task.plan.reasons.items()) or "nothing to do"
-        console.print(f"{task.key}: {why} (of {len(opened.corpus):,})", highlight=False)
+        why = ", ".join(
+            f"{n:,} of {len(opened.corpus):,}: {reason}" for reason, n in task.plan.reasons.items()
+        )
+        console.print(f"{task.key}: {why or 'nothing to do'}", highlight=False)
         if task.gone:
             line = f"{task.key}: the media of {task.gone:,} utterances are gone; their vectors are kept"
             stderr().print(line, style="yellow", highlight=False, soft_wrap=True)

@@ -8,20 +8,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.base import Encoded, Encoder
 from mixed_signals.extract.media import Clip
-from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store, UsageError
-from mixed_signals.store.features import Plan, plan_rows
-from mixed_signals.store.provenance import file_hash, library_versions, media_hash, text_hash
+from mixed_signals.extract.media_hashes import ABSENT, media_hashes
+from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
+from mixed_signals.store.planning import Plan, plan_rows
+from mixed_signals.store.provenance import Recipe, feature_name, library_versions, media_hash, text_hashes
 
-_ABSENT = "absent"  # stands for the hash of a media file that is not there
-_CHUNK = 8  # utterances that one task of a worker process holds
+_CHUNK = 8  # utterances that share a batch at the least: one task of a worker process
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,31 @@ class Task:
     Attributes
     ----------
     encoder : Encoder
+    recipe : Recipe
+        The encoder's, with the precision of what is kept.
     path : Path
         The feature set's file.
     plan : Plan
-    row_hashes : list of str, length N
+    row_hashes : ndarray of str, shape (N,)
         What each row is made of, in corpus order.
+    retry_failed : bool
+        Whether rows that failed are tried again.
     gone : int
         Rows whose media file is not there any more, but whose vector is, and is kept.
     """
 
     encoder: Encoder
+    recipe: Recipe
     path: Path
     plan: Plan
-    row_hashes: list[str]
+    row_hashes: np.ndarray
+    retry_failed: bool
     gone: int
 
     @property
     def key(self) -> str:
         """The feature set's key in the store."""
-        return f"{self.encoder.recipe.modality}/{self.path.name.removesuffix('.h5')}"
+        return f"{self.recipe.modality}/{self.path.name.removesuffix('.h5')}"
 
 
 @dataclass(frozen=True)
@@ -71,34 +78,47 @@ class Outcome:
     seconds: float
 
 
-def plan(store: Store, encoders: Sequence[tuple[str, str]], *, retry_failed: bool = False) -> list[Task]:
+def plan(
+    store: Store,
+    encoders: Sequence[tuple[str, str]],
+    *,
+    name: str = "",
+    store_dtype: str = "float32",
+    retry_failed: bool = False,
+) -> list[Task]:
     """Say what would be made, without making anything.
 
     Parameters
     ----------
     store : Store
     encoders : sequence of (modality, encoder name)
+    name : str
+        Tells the feature sets apart from others of the same encoders: ``<encoder>.<name>``.
+    store_dtype : str
+        Precision of what is kept: float32 or float16.
     retry_failed : bool
         Whether rows that failed before are tried again.
 
     Raises
     ------
     UsageError
-        If an encoder is unknown, a feature set of its name was made by another recipe, or the media root is gone.
+        If an encoder or a precision is unknown, a feature set of its name was made by another recipe, or the media
+        root is gone.
     """
-    made = [make_encoder(modality, name) for modality, name in encoders]
+    made = [make_encoder(modality, encoder) for modality, encoder in encoders]
     needs_media = any(encoder.recipe.modality != "text" for encoder in made)
-    media_hashes = _media_hashes(store) if needs_media else {}
+    of_media = media_hashes(store) if needs_media else {}
     tasks = []
     for encoder in made:
-        hashes = _row_hashes(store, encoder.recipe.modality, media_hashes)
-        path = store.feature_path(encoder.recipe.modality, encoder.recipe.encoder)
+        recipe = replace(encoder.recipe, store_dtype=store_dtype)
+        hashes = _row_hashes(store, recipe.modality, of_media)
+        path = store.feature_path(recipe.modality, feature_name(recipe.encoder, name=name))
         existing = FeatureSet(path) if path.exists() else None
         gone = 0
-        if existing is not None and encoder.recipe.modality != "text":
-            hashes, gone = _keep_gone(store, existing, hashes, media_hashes)
-        todo = plan_rows(existing, encoder.recipe, list(store.corpus.ids), hashes, retry_failed=retry_failed)
-        tasks.append(Task(encoder, path, todo, hashes, gone))
+        if existing is not None and recipe.modality != "text":
+            hashes, gone = _keep_gone(store, existing, hashes, of_media)
+        todo = plan_rows(existing, recipe, store.corpus.ids, hashes, retry_failed=retry_failed)
+        tasks.append(Task(encoder, recipe, path, todo, hashes, retry_failed, gone))
     return tasks
 
 
@@ -138,44 +158,47 @@ def run(
     started = time.perf_counter()
     encoder, rows = task.encoder, task.plan.rows
     if len(rows) or not task.plan.current:
+        clips = _clips(store)
         writer = FeatureWriter(
             task.path,
-            task.plan,
-            encoder.recipe,
-            list(store.corpus.ids),
+            task.recipe,
+            store.corpus.ids,
             task.row_hashes,
             encoder.dimensions,
-            library_versions(encoder.libraries),
+            versions=library_versions(encoder.libraries),
+            retry_failed=task.retry_failed,
+            batches=lambda todo: _batches(encoder, clips, todo),
         )
         with writer:
-            for chunk, encoded in _encoded(encoder, _clips(store), rows, workers or os.cpu_count() or 1):
-                writer.write(chunk, *_columns(encoded, len(encoder.dimensions)))
+            for batch, encoded in _encoded(encoder, clips, writer.batches, workers or os.cpu_count() or 1):
+                written = writer.write(batch, *_columns(encoded, len(encoder.dimensions)))
                 if on_progress is not None:
-                    on_progress(len(chunk))
+                    on_progress(written)
     return Outcome(FeatureSet(task.path), rows, time.perf_counter() - started)
 
 
+def _batches(encoder: Encoder, clips: list[Clip], rows: np.ndarray) -> list[np.ndarray]:
+    """Return the rows in batches; texts of like length share one, so little of it is padding."""
+    if not encoder.in_processes:
+        rows = np.array(sorted(rows, key=lambda row: len(clips[row].text)))
+    size = max(encoder.batch_size, _CHUNK)
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
 def _encoded(
-    encoder: Encoder, clips: list[Clip], rows: np.ndarray, workers: int
+    encoder: Encoder, clips: list[Clip], batches: list[np.ndarray], workers: int
 ) -> Iterator[tuple[np.ndarray, list[Encoded]]]:
     if encoder.in_processes:
-        chunks = _chunks(rows, _CHUNK)
-        yield from _in_processes(encoder, clips, chunks, min(workers, len(chunks)))
+        yield from _in_processes(encoder, clips, batches, min(workers, len(batches)))
         return
-    if not len(rows):
+    if not batches:
         return
     encoder.load()
     try:
-        # Texts of like length share a batch, so little of it is padding; results go to their own rows.
-        by_length = np.array(sorted(rows, key=lambda row: len(clips[row].text)))
-        for chunk in _chunks(by_length, max(encoder.batch_size, _CHUNK)):
-            yield chunk, encoder.encode([clips[row] for row in chunk])
+        for batch in batches:
+            yield batch, encoder.encode([clips[row] for row in batch])
     finally:
         encoder.close()
-
-
-def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 _worker_encoder: Encoder | None = None
@@ -200,23 +223,23 @@ def _work(clips: list[Clip]) -> list[Encoded]:
 
 
 def _in_processes(
-    encoder: Encoder, clips: list[Clip], chunks: list[np.ndarray], workers: int
+    encoder: Encoder, clips: list[Clip], batches: list[np.ndarray], workers: int
 ) -> Iterator[tuple[np.ndarray, list[Encoded]]]:
-    if not chunks:
+    if not batches:
         return
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(encoder,)
     )
     try:
         futures: dict[Future[list[Encoded]], np.ndarray] = {
-            pool.submit(_work, [clips[row] for row in chunk]): chunk for chunk in chunks
+            pool.submit(_work, [clips[row] for row in batch]): batch for batch in batches
         }
         for future in as_completed(futures):
-            chunk = futures.pop(future)
+            batch = futures.pop(future)
             try:
-                yield chunk, future.result()
+                yield batch, future.result()
             except BrokenProcessPool as error:
-                ids = ", ".join(clips[row].utterance_id for row in chunk[:3])
+                ids = ", ".join(clips[row].utterance_id for row in batch[:3])
                 raise MixedSignalsError(
                     f"{encoder.recipe.encoder}: a worker process died, perhaps at one of {ids}, ...; "
                     "what was done is kept"
@@ -250,38 +273,22 @@ def _clips(store: Store) -> list[Clip]:
     ]
 
 
-def _media_hashes(store: Store) -> dict[str, str]:
-    """Return the hash of every media file of the corpus by its path there, `_ABSENT` where there is no file."""
-    root = store.corpus.media_root
-    if root is not None and not root.is_dir():
-        raise UsageError(f"{root}: the media root is not there (moved, or not mounted?)")
-    hashes = {}
-    for media in set(store.corpus.utterances["media"]):
-        path = store.corpus.media_path(media)
-        hashes[media] = file_hash(path) if path is not None and path.is_file() else _ABSENT
-    return hashes
-
-
 def _keep_gone(
-    store: Store, existing: FeatureSet, hashes: list[str], media_hashes: dict[str, str]
-) -> tuple[list[str], int]:
+    store: Store, existing: FeatureSet, hashes: np.ndarray, of_media: dict[str, str]
+) -> tuple[np.ndarray, int]:
     """Let a row keep its vector while its media file is not there (a disk that is not mounted, say)."""
-    made_of = dict(zip(existing.ids[existing.ok], existing.row_hashes[existing.ok], strict=True))
-    kept, gone = list(hashes), 0
-    for row, (utterance, media) in enumerate(
-        zip(store.corpus.ids, store.corpus.utterances["media"], strict=True)
-    ):
-        if media and media_hashes[media] == _ABSENT and utterance in made_of:
-            kept[row] = made_of[utterance]
-            gone += 1
-    return kept, gone
+    media = store.corpus.utterances["media"]
+    absent = (media.map(of_media) == ABSENT).to_numpy() & (media != "").to_numpy()
+    old = pd.Index(existing.ids).get_indexer(pd.Index(store.corpus.ids))
+    gone = absent & (old >= 0) & existing.ok[old]
+    return np.where(gone, existing.row_hashes[old], hashes), int(gone.sum())
 
 
-def _row_hashes(store: Store, modality: str, media_hashes: dict[str, str]) -> list[str]:
+def _row_hashes(store: Store, modality: str, of_media: dict[str, str]) -> np.ndarray:
+    """Return what each utterance's vector is made of, shape (N,), as Python strings."""
     table = store.corpus.utterances
     if modality == "text":
-        return [text_hash(text) for text in table["text"]]
-    return [
-        media_hash(media_hashes[media], start, end)
-        for media, start, end in zip(table["media"], table["start"], table["end"], strict=True)
-    ]
+        return text_hashes(table["text"])
+    made_of = zip(table["media"], table["start"], table["end"], strict=True)
+    hashes = [media_hash(of_media[media], start, end) for media, start, end in made_of]
+    return np.array(hashes, dtype=object)

@@ -107,13 +107,17 @@ def sweep(
     Raises
     ------
     UsageError
-        If a head, modality or device is unknown, there is no seed, or a fold shares a group between training and
-        test rows.
+        If a head, modality or device is unknown, there is no seed, the target is not one that heads learn, a fold
+        shares a group between training and test rows, or it tests on rows that an encoder's weights were trained on.
     """
     started = time.perf_counter()
     chosen = all_subsets(views.modalities) if subsets == "all" else [tuple(s) for s in subsets]
     if device != "cpu":
         raise UsageError(f"device {device!r}: heads are trained on the CPU")
+    if views.kind not in ("nominal", "ordinal"):
+        raise UsageError(
+            f"target {views.target!r} is {views.kind}; heads learn nominal and ordinal targets so far"
+        )
     for name in heads:
         head_kind(name)
     for subset in chosen:
@@ -126,6 +130,7 @@ def sweep(
     folds = list(folds if folds is not None else make_folds(views, group=group))
     groups = views.groups if group is None or group == "group" else views.groups_by(group)
     _refuse_shared_groups(views, folds, None if group is None else groups)
+    _refuse_training_rows(views, folds)
     fits = [
         Fit(name, subset, fold, seed)
         for name in heads
@@ -169,6 +174,17 @@ def sweep(
         },
         heads={result.fit.file_stem: result.head for result in fitted},
     )
+
+
+def _refuse_training_rows(views: Views, folds: Sequence[Fold]) -> None:
+    """Refuse folds that test on rows an encoder has seen with their labels."""
+    tested = {utterance for fold in folds for utterance in fold.test_ids}
+    seen = sorted(tested & views.trained_on)
+    if seen:
+        raise UsageError(
+            f"{len(seen)} test utterances are among those that an encoder's weights were trained on, e.g. {seen[:3]}; "
+            "test on others, or extract with weights that saw none of them"
+        )
 
 
 def _refuse_shared_groups(views: Views, folds: Sequence[Fold], groups: np.ndarray | None) -> None:

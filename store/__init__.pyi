@@ -1,19 +1,26 @@
 """Public names of this package, and the module each one comes from."""
 
-from .corpus import Corpus, InvalidCorpus, Target
+from .corpus import Corpus, InvalidCorpus
+from .doctor import Finding, examine
 from .errors import MixedSignalsError, UsageError
-from .exchange import import_features
-from .features import FeatureSet, FeatureWriter, Status
+from .exchange.incoming import import_features
+from .exchange.outgoing import export_features, export_views
+from .features import FeatureSet, Status
 from .folder import Store
 from .predictions import Run, load_run
 from .provenance import Recipe
 from .splits import Fold, folds
+from .targets import Target
+from .verify import CheckedFile, check_files
 from .views import Views
+from .writing import FeatureWriter
 
 __all__ = [
+    "CheckedFile",
     "Corpus",
     "FeatureSet",
     "FeatureWriter",
+    "Finding",
     "Fold",
     "InvalidCorpus",
     "MixedSignalsError",
@@ -24,6 +31,10 @@ __all__ = [
     "Target",
     "UsageError",
     "Views",
+    "check_files",
+    "examine",
+    "export_features",
+    "export_views",
     "folds",
     "import_features",
     "load_run",

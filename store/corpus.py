@@ -5,8 +5,11 @@ Tables
 utterances : one row per utterance
     `utterance_id` (text, unique, required), `media` (path below the media root), `start` and `end`
     (seconds into the media; empty means from its beginning, to its end), `text`, `label`, `group`
-    (speaker or dialog: what must not be shared between training and test rows), `split`; further
-    columns are kept for slicing.
+    (speaker or dialog: what must not be shared between training and test rows), `split`. Kept where
+    given: `speaker`, `dialog`, `turn` (whole number, the order in the dialog, unique within `dialog`,
+    or within `group` where there is no such column), `transcript_source` (``manual`` or the
+    recogniser's name), `transcript_confidence` (0 to 1). Further columns are kept for slicing, and as
+    targets.
 ratings : one row per judgement
     `utterance_id`, `rater` (may be empty), `shown` (text, audio, video, or several joined by ``+``),
     `value`, `count` (how many gave this value; 1 unless votes are aggregated).
@@ -14,29 +17,25 @@ ratings : one row per judgement
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mixed_signals.store import cells, targets
+from mixed_signals.store.checks import Problem, checked_ratings, checked_utterances
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.targets import MODALITIES as MODALITIES
+from mixed_signals.store.targets import Target
 
-MODALITIES = ("text", "audio", "video")
-UTTERANCE_COLUMNS = ("utterance_id", "media", "start", "end", "text", "label", "group", "split")
-RATING_COLUMNS = ("utterance_id", "rater", "shown", "value", "count")
 _SHOWN_PROBLEMS = 20
-
-
-class Problem(NamedTuple):
-    """One fault of a table: which table, which row (from 0), which of our columns, and what is wrong."""
-
-    table: str
-    row: int
-    column: str
-    fault: str
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class InvalidCorpus(MixedSignalsError):  # noqa: N818 - reads as what it says
@@ -61,25 +60,6 @@ class InvalidCorpus(MixedSignalsError):  # noqa: N818 - reads as what it says
 
 
 @dataclass(frozen=True)
-class Target:
-    """A column that heads learn to predict.
-
-    Parameters
-    ----------
-    name : str
-        The column of the utterances table.
-    kind : str
-        ``"nominal"`` is the only kind so far.
-    classes : tuple of str
-        The labels, in the order of the probability columns.
-    """
-
-    name: str
-    kind: str
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Corpus:
     """Validated utterances and ratings.
 
@@ -91,61 +71,113 @@ class Corpus:
         One row per utterance (see the module's docstring).
     ratings : DataFrame, optional
         One row per judgement.
-    media_root : Path, optional
-        The folder below which every media path lies.
+    media_root : Path or str, optional
+        The folder below which every media path lies, or its URL (``https://...``).
+    declared : tuple of Target
+        What heads may learn, besides the labels.
 
     Attributes
     ----------
     targets : tuple of Target
-        The declared targets: ``label`` when the utterances have labels. `target` makes one of any column.
+        The declared targets with their classes, and before them `label` when the utterances have labels and no
+        declared target has that name. `target` makes one of any column.
 
     Raises
     ------
     InvalidCorpus
-        If an id repeats or is empty, an end is not after its start, a media path leaves the media
-        root, or a rating names an unknown utterance. All faults are listed, none is dropped.
-    ValueError
-        If a start, end or count is not a number.
+        If an id repeats or is empty, a number is none, an end is not after its start, a media path leaves the
+        media root, a rating names an unknown utterance, or a cell cannot be its target's. All faults are listed,
+        none is dropped.
+    UsageError
+        If a declared target has no column, no cells or no ratings, or the media root is a ``file://`` URL.
     """
 
     name: str
     utterances: pd.DataFrame
     ratings: pd.DataFrame | None = None
-    media_root: Path | None = None
+    media_root: Path | str | None = None
+    declared: tuple[Target, ...] = ()
     targets: tuple[Target, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if "utterance_id" not in self.utterances.columns:
-            raise InvalidCorpus(self.name, ["the utterances have no column utterance_id"])
-        utterances = _plain(self.utterances, UTTERANCE_COLUMNS)
-        if not len(utterances):
-            raise InvalidCorpus(self.name, ["there is no utterance"])
-        problems = _utterance_problems(utterances)
+        given = None if self.ratings is None or self.ratings.empty else self.ratings
+        _refuse_columns(self.name, "utterances", self.utterances)
+        utterances, problems = checked_utterances(self.utterances)
         ratings = None
-        if self.ratings is not None and len(self.ratings):
-            ratings = _plain(self.ratings, RATING_COLUMNS)
-            ratings["count"] = ratings["count"].fillna(1)
-            problems += _rating_problems(ratings, set(utterances["utterance_id"]))
+        if given is not None:
+            _refuse_columns(self.name, "ratings", given)
+            ratings, found = checked_ratings(given, utterances["utterance_id"])
+            problems += found
+        for attribute, value in (
+            ("utterances", utterances),
+            ("ratings", ratings),
+            ("media_root", None if self.media_root is None else as_media_root(self.media_root)),
+            ("declared", tuple(self.declared)),
+        ):
+            object.__setattr__(self, attribute, value)
+        problems += self._settle_targets()
         if problems:
+            problems.sort(key=lambda problem: (problem.table == "ratings", problem.row))
             lines = [f"{p.table} row {p.row + 1}, {p.column}: {p.fault}" for p in problems]
             raise InvalidCorpus(self.name, lines, problems)
-        if ratings is not None:
-            ratings["count"] = ratings["count"].astype("int64")
-        object.__setattr__(self, "utterances", utterances)
-        object.__setattr__(self, "ratings", ratings)
-        targets = (self.target("label"),) if (utterances["label"] != "").any() else ()
-        object.__setattr__(self, "targets", targets)
+
+    def _settle_targets(self) -> list[Problem]:
+        """Set `targets`, and return the cells that cannot stand in them."""
+        twice = [name for name, n in Counter(target.name for target in self.declared).items() if n > 1]
+        if twice:
+            raise UsageError(f"target {twice[0]!r} is declared twice")
+        problems, settled = [], []
+        for target in self.declared:
+            column = self._cells(target)
+            target = self._with_classes(target, column)
+            settled.append(target)
+            table, name = ("utterances", target.name) if target.votes is None else ("ratings", "value")
+            for row, fault in targets.cell_faults(target, column):
+                problems.append(Problem(table, int(column.index[row]), name, fault))
+        object.__setattr__(self, "targets", tuple(settled))
+        if "label" not in [target.name for target in settled] and (self.utterances["label"] != "").any():
+            object.__setattr__(self, "targets", (self.target("label"), *settled))
+        return problems
+
+    def _cells(self, target: Target) -> pd.Series:
+        """Return the column of a target, or the values of the ratings that are its votes."""
+        column = self.utterances.get(target.name, pd.Series("", index=self.utterances.index))
+        if target.votes is None:
+            return column
+        if (cells.texts(column) != "").any():
+            raise UsageError(f"target {target.name!r} takes votes and is a column too; give it another name")
+        if self.ratings is None:
+            raise UsageError(
+                f"target {target.name!r} takes votes and there are no ratings; give them (--ratings)"
+            )
+        values = self.ratings["value"][targets.voted(target, self.ratings)]
+        if values.empty:
+            shown = ", ".join(sorted(set(self.ratings["shown"]) - {""})) or "does not say"
+            raise UsageError(f"target {target.name!r}: no rating was made of {target.votes} (shown: {shown})")
+        return values
+
+    def _with_classes(self, target: Target, column: pd.Series) -> Target:
+        """Return the target with its classes; refuse a column that has nothing to learn from."""
+        found = targets.with_classes(target, column)
+        if (cells.texts(column) == "").all() or not (found.classes or found.kind == "interval"):
+            known = ", ".join(map(str, self.utterances.columns))
+            raise UsageError(
+                f"no labels in a column {target.name!r} (the utterances have: {known}); name the column of labels "
+                "with --target, or with --label when importing"
+            )
+        return found
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __str__(self) -> str:
         lines = [f"corpus {self.name}: {len(self):,} utterances"]
-        for target in self.targets:
-            counts = self.utterances[target.name].value_counts()
-            lines.append(f"  {target.name}: " + ", ".join(f"{c} {counts[c]:,}" for c in target.classes))
+        lines += [f"  {targets.summary(target, self.labels(target.name))}" for target in self.targets]
         groups = set(self.utterances["group"]) - {""}
         lines.append(f"  groups: {len(groups):,}" if groups else "  groups: none")
+        splits = self.utterances["split"][self.utterances["split"] != ""].value_counts(sort=False)
+        if len(splits):
+            lines.append("  splits: " + targets.shortened([f"{s} {n:,}" for s, n in splits.items()], ", "))
         if self.ratings is not None:
             lines.append(f"  ratings: {int(self.ratings['count'].sum()):,}")
         return "\n".join(lines)
@@ -156,28 +188,47 @@ class Corpus:
         return self.utterances["utterance_id"].to_numpy(dtype=object)
 
     def target(self, name: str) -> Target:
-        """Return the column `name` as a target: its values are the classes, empty cells are no label.
+        """Return a declared target, or the column `name` as a nominal one: its values are the classes.
 
         Raises
         ------
         UsageError
-            If there is no such column, or it is empty.
+            If there is neither, or the column is empty.
         """
-        column = self.utterances.get(name)
-        classes = () if column is None else tuple(sorted({_text(v) for v in column.dropna()} - {""}))
-        if not classes:
-            known = ", ".join(map(str, self.utterances.columns))
-            raise UsageError(
-                f"no labels in a column {name!r} (the utterances have: {known}); name the column of labels with "
-                "--target, or with --label when importing"
-            )
-        return Target(name, "nominal", classes)
+        for target in self.targets:
+            if target.name == name:
+                return target
+        nominal = Target(name, "nominal")
+        return self._with_classes(nominal, self._cells(nominal))
 
-    def labels(self, target: str) -> np.ndarray:
-        """Return the labels of a target, shape (N,), as Python strings; empty where there is none."""
-        column = self.utterances[self.target(target).name]
-        labels: np.ndarray = column.astype(object).where(column.notna(), "").map(_text).to_numpy(dtype=object)
-        return labels
+    def labels(self, name: str) -> np.ndarray:
+        """Return the labels of a target.
+
+        Returns
+        -------
+        ndarray
+            Nominal, ordinal: (N,) Python strings, "" for none (votes: for a tie too). Interval: (N,) float64, NaN
+            for none. Multilabel: (N, C) float64 of 0 and 1, NaN rows where nobody looked.
+        """
+        target = self.target(name)
+        if target.votes is None:
+            return targets.cell_labels(target, self.utterances[name])
+        return targets.winners(target, self.votes(name))
+
+    def votes(self, name: str) -> np.ndarray:
+        """Return the votes of a target for each of its classes, shape (N, C), float64.
+
+        Raises
+        ------
+        UsageError
+            If the target takes no votes.
+        """
+        target = self.target(name)
+        if target.votes is None or self.ratings is None:
+            raise UsageError(
+                f"target {name!r} takes no votes; declare one that does (--target {name}_votes=votes)"
+            )
+        return targets.count_votes(target, self.ids, self.ratings)
 
     def media_path(self, media: str) -> Path | None:
         """Return the file of a media entry, or None where it is empty.
@@ -185,71 +236,60 @@ class Corpus:
         Raises
         ------
         MixedSignalsError
-            If a symbolic link leads out of the media root.
+            If the media root is a URL, or a symbolic link leads out of it.
         """
         if not media:
             return None
-        root = (self.media_root or Path()).resolve()
-        path = (root / media).resolve()
-        if not path.is_relative_to(root):
-            raise MixedSignalsError(f"{media}: leads out of the media root {root}")
-        return path
+        folder, _, name = media.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = self._inside(os.path.join(self._root, folder), media)
+        path = f"{self._folders[folder]}/{name}"
+        if name in ("", ".", "..") or os.path.islink(path):
+            path = self._inside(path, media)
+        return Path(path)
+
+    def _inside(self, path: str, media: str) -> str:
+        """Return what a path is behind symbolic links, if that is below the media root."""
+        real = os.path.realpath(path)
+        if real != self._root and not real.startswith(os.path.join(self._root, "")):
+            raise MixedSignalsError(f"{media}: leads out of the media root {self._root}")
+        return real
+
+    @cached_property
+    def _folders(self) -> dict[str, str]:
+        """Folders of media entries, and what they are behind symbolic links: one look at each."""
+        return {}
+
+    @cached_property
+    def _root(self) -> str:
+        if isinstance(self.media_root, str):
+            raise MixedSignalsError(
+                f"the media are at {self.media_root}; fetch them and name the folder with --media-root"
+            )
+        return os.path.realpath(self.media_root or "")
 
 
-def _plain(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Give the named columns their types (text as Python strings, empty for none; numbers as float64)."""
-    table = table.reset_index(drop=True).copy()
-    for column in columns:
-        if column in ("start", "end", "count"):
-            values = table[column] if column in table else pd.Series(np.nan, index=table.index)
-            table[column] = pd.to_numeric(values, errors="raise").astype("float64")
-        else:
-            values = table[column] if column in table else pd.Series("", index=table.index)
-            table[column] = values.astype(object).where(values.notna(), "").map(_text).astype(object)
-    others = [column for column in table.columns if column not in columns]
-    return table[[*columns, *others]]
+def _refuse_columns(name: str, what: str, table: pd.DataFrame) -> None:
+    """Refuse a table without ids or with a column name twice, and utterances without a row."""
+    if "utterance_id" not in table.columns:
+        raise InvalidCorpus(name, [f"the {what} have no column utterance_id"])
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise InvalidCorpus(name, [f"the {what} have two columns {twice!r}; rename one"])
+    if table.empty:
+        raise InvalidCorpus(name, ["there is no utterance"])
 
 
-def _text(value: object) -> str:
-    """Return a cell as text; whole numbers without a decimal point, which a gap in their column gives them."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def as_media_root(root: Path | str) -> Path | str:
+    """Return a URL as it is, and a folder as a path.
 
-
-def _utterance_problems(table: pd.DataFrame) -> list[Problem]:
-    problems: list[Problem] = []
-    first: dict[str, int] = {}
-    columns = (table[name] for name in ("utterance_id", "start", "end", "media"))
-    for row, (utterance, start, end, media) in enumerate(zip(*columns, strict=True)):
-        found: list[tuple[str, str]] = []
-        if utterance == "":
-            found.append(("utterance_id", "is empty; every row needs one"))
-        elif first.setdefault(utterance, row) != row:
-            found.append(("utterance_id", f"{utterance!r} stands in an earlier row too; ids must be unique"))
-        if start < 0:
-            found.append(("start", f"{start:g} is before the beginning"))
-        begin = 0.0 if np.isnan(start) else start
-        if end <= begin:
-            found.append(("end", f"{end:g} is not after the start, {begin:g}"))
-        path = PurePosixPath(media)
-        if path.is_absolute() or ".." in path.parts:
-            found.append(("media", f"{media!r} is not a path below the media root"))
-        problems += [Problem("utterances", row, column, fault) for column, fault in found]
-    return problems
-
-
-def _rating_problems(table: pd.DataFrame, known: set[str]) -> list[Problem]:
-    problems: list[Problem] = []
-    columns = (table[name] for name in ("utterance_id", "value", "shown", "count"))
-    for row, (utterance, value, shown, count) in enumerate(zip(*columns, strict=True)):
-        found: list[tuple[str, str]] = []
-        if utterance not in known:
-            found.append(("utterance_id", f"{utterance!r} is not an utterance of the corpus"))
-        if value == "":
-            found.append(("value", "is empty"))
-        unknown = [part for part in shown.split("+") if part not in MODALITIES] if shown else []
-        if unknown:
-            found.append(("shown", f"{unknown[0]!r} is none of {', '.join(MODALITIES)}"))
-        if count < 1 or count % 1:
-            found.append(("count", f"{count:g} is not a positive whole number"))
-        problems += [Problem("ratings", row, column, fault) for column, fault in found]
-    return problems
+    Raises
+    ------
+    UsageError
+        If it is a ``file://`` URL.
+    """
+    if isinstance(root, Path) or not _URL.match(root):
+        return Path(root)
+    if root.lower().startswith("file:"):
+        raise UsageError(f"{root}: name the folder itself (--media-root)")
+    return root

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replaced
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mixed_signals.store.corpora import FORMATS
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, stderr, stdout
+from mixed_signals.store.terminal import Debug, make_app, split_pairs, stderr, stdout
+
+if TYPE_CHECKING:
+    from mixed_signals.store.corpus import Corpus
 
 app = make_app(help="Bring a corpus into a store.", no_args_is_help=True)
 
+_IMPORT_HELP = """Make a store from a corpus: a table of utterances, or the folder of a published corpus.
 
-@app.command("import")
+FORMAT is what SOURCE is:
+
+{formats}
+
+In tables, columns that are already called as the flags below need none (ids: utterance_id).
+
+[bold]Example:[/] mixed-signals corpus import csv clips.csv --store my.store --id clip --target arousal=interval:1..5
+""".format(formats="\n".join(f"- {name}: {format_.about}" for name, format_ in FORMATS.items()))
+
+
+@app.command("import", help=_IMPORT_HELP)
 def import_(
     format_: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of: {', '.join(FORMATS)}.")],
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="Files with a row per utterance.")
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Files with a row per utterance, or the corpus's folder."),
     ],
     store: Annotated[Path, typer.Option(help="Folder to make the store in.")],
     id_: Annotated[str | None, typer.Option("--id", help="Column of ids.")] = None,
@@ -30,35 +46,49 @@ def import_(
     split: Annotated[str | None, typer.Option(help="Column of predefined splits.")] = None,
     start: Annotated[str | None, typer.Option(help="Column of start times, in seconds.")] = None,
     end: Annotated[str | None, typer.Option(help="Column of end times, in seconds.")] = None,
+    speaker: Annotated[str | None, typer.Option(help="Column of speakers.")] = None,
+    dialog: Annotated[str | None, typer.Option(help="Column of dialogs.")] = None,
+    turn: Annotated[str | None, typer.Option(help="Column of the order in the dialog.")] = None,
+    transcript_source: Annotated[
+        str | None, typer.Option(help="Column that says who wrote the transcript: manual, or a recogniser.")
+    ] = None,
+    transcript_confidence: Annotated[
+        str | None, typer.Option(help="Column of the recogniser's confidence, 0 to 1.")
+    ] = None,
     ratings: Annotated[
         Path | None,
         typer.Option(help="File of ratings: utterance_id, value, and if known rater, shown, count."),
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KIND[:WHAT]",
+            help="What heads may learn, besides the label: a column as nominal, nominal:angry|sad, "
+            "ordinal:low|mid|high, interval:1..5 or multilabel (classes joined by | in the cell); or of the ratings, "
+            "under a new name, votes or votes:audio+video.",
+        ),
+    ] = None,
     media_root: Annotated[
-        Path | None,
-        typer.Option(help="What media paths are relative to. (default: the first file's folder)"),
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URL",
+            help="What media paths are relative to. (default: the first file's folder; where the corpus says)",
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the corpus. (default: the first file's folder's name)")
+        str | None,
+        typer.Option(help="Name of the corpus. (default: the first file's folder's name; the corpus's own)"),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Put the corpus in the place of that of a store that is there.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Make a store from a table of utterances.
-
-    Columns that are already called utterance_id, media, text, label, group, split, start or end need no flag.
-
-    [bold]Example:[/] mixed-signals corpus import csv clips.csv --store my.store --id clip --group speaker
-    """
+    """Make a store from a corpus."""
+    from mixed_signals.store.corpus import as_media_root
     from mixed_signals.store.folder import Store
+    from mixed_signals.store.targets import parse_target
 
-    if format_ not in FORMATS:
-        raise UsageError(f"FORMAT {format_!r}: one of {', '.join(FORMATS)}")
-    wrong = [source for source in sources if source.suffix.lower() != f".{format_}"]
-    if wrong:
-        raise UsageError(f"{wrong[0]}: not a .{format_} file")
     columns = {
         ours: theirs
         for ours, theirs in {
@@ -70,27 +100,66 @@ def import_(
             "split": split,
             "start": start,
             "end": end,
+            "speaker": speaker,
+            "dialog": dialog,
+            "turn": turn,
+            "transcript_source": transcript_source,
+            "transcript_confidence": transcript_confidence,
         }.items()
         if theirs
     }
-    reader = import_module(f"mixed_signals.store.corpora.{FORMATS[format_]}")
-    corpus = reader.read_corpus(
-        sources,
-        columns,
-        name=name or sources[0].resolve().parent.name,
-        ratings=ratings,
-        media_root=media_root,
-    )
+    _check_call(format_, sources, [*columns, *(["ratings"] if ratings else [])])
+    targets = [parse_target(key, value) for key, value in split_pairs(target, "--target").items()]
+    root = None if media_root is None else as_media_root(media_root)
+    reader = import_module(f"mixed_signals.store.corpora.{FORMATS[format_].module}")
+    if FORMATS[format_].is_table:
+        corpus = reader.read_corpus(
+            sources, columns, name=name, ratings=ratings, media_root=root, targets=targets
+        )
+    else:
+        corpus = reader.read_corpus(sources[0], name=name, media_root=root)
+        if targets:
+            corpus = replaced(corpus, declared=(*corpus.declared, *targets))
     made = Store.create(store, corpus, replace=replace)
     console = stdout()
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)
+    console.print(_targets_line(corpus), highlight=False, markup=False, soft_wrap=True)
+    _warn_of_absent_media(corpus)
+
+
+def _check_call(format_: str, sources: list[Path], table_flags: list[str]) -> None:
+    """Refuse an unknown format, and what does not go with a known one."""
+    if format_ not in FORMATS:
+        raise UsageError(f"FORMAT {format_!r}: one of {', '.join(FORMATS)}")
+    if FORMATS[format_].is_table:
+        wrong = [source for source in sources if source.suffix.lower() != f".{format_}"]
+        if wrong:
+            raise UsageError(f"{wrong[0]}: not a .{format_} file")
+        return
+    if table_flags:
+        flag = {"utterance_id": "id"}.get(table_flags[0], table_flags[0]).replace("_", "-")
+        tables = ", ".join(name for name, known in FORMATS.items() if known.is_table)
+        raise UsageError(f"--{flag}: goes with tables ({tables}); {format_} knows its own columns")
+    if len(sources) > 1:
+        raise UsageError(f"{sources[1]}: {format_} takes one SOURCE, the {FORMATS[format_].about}")
+
+
+def _targets_line(corpus: Corpus) -> str:
+    return "targets: " + ("; ".join(map(str, corpus.targets)) or "none (--label or --target names one)")
+
+
+def _warn_of_absent_media(corpus: Corpus) -> None:
+    if isinstance(corpus.media_root, str):
+        return
     named = sorted(set(corpus.utterances["media"]) - {""})
     absent = [media for media in named if not (corpus.media_path(media) or Path()).is_file()]
     if absent:
+        root = corpus.media_root or "this folder"
         stderr().print(
-            f"warning: {len(absent)} media files are not below {made.corpus.media_root}, e.g. {absent[0]}",
+            f"warning: {len(absent):,} media files are not below {root}, e.g. {absent[0]}",
             style="yellow",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 
@@ -99,7 +168,7 @@ def import_(
 def show(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")], debug: Debug = False
 ) -> None:
-    """Show the corpus of a store: labels, groups, ratings, and the first utterances.
+    """Show the corpus of a store: targets, groups, splits, ratings, and the first utterances.
 
     [bold]Example:[/] mixed-signals corpus show my.store
     """
@@ -107,17 +176,25 @@ def show(
     from rich.markup import escape
     from rich.table import Table
 
+    from mixed_signals.store.checks import OPTIONAL_COLUMNS
     from mixed_signals.store.folder import Store
 
     corpus = Store.open(store).corpus
     console = stdout()
-    console.print(str(corpus), highlight=False, markup=False)
-    table = Table(box=SIMPLE)
-    columns = [
-        c for c in ("utterance_id", "media", "label", "group", "text") if (corpus.utterances[c] != "").any()
-    ]
+    console.print(str(corpus), highlight=False, markup=False, soft_wrap=True)
+    console.print(_targets_line(corpus), highlight=False, markup=False, soft_wrap=True)
+    table = corpus.utterances
+    for column in (c for c in OPTIONAL_COLUMNS if c in table):
+        given = table[column][table[column].notna() & (table[column].astype(object) != "")]
+        console.print(f"{column}: {len(given):,} utterances, {given.nunique():,} different", highlight=False)
+    if corpus.ratings is not None:
+        votes = corpus.ratings.groupby("shown", sort=True)["count"].sum()
+        shown = ", ".join(f"{count:,} of {what or 'what is not said'}" for what, count in votes.items())
+        console.print(f"ratings by what was shown: {shown}", highlight=False, markup=False, soft_wrap=True)
+    first = Table(box=SIMPLE)
+    columns = [c for c in ("utterance_id", "media", "label", "group", "text") if (table[c] != "").any()]
     for column in columns:
-        table.add_column(column, no_wrap=True)
-    for row in corpus.utterances[columns].head(5).itertuples(index=False):
-        table.add_row(*(escape(str(value)) for value in row))
-    console.print(table)
+        first.add_column(column, no_wrap=True)
+    for row in table[columns].head(5).itertuples(index=False):
+        first.add_row(*(escape(str(value)) for value in row))
+    console.print(first)

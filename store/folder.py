@@ -13,17 +13,20 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mixed_signals.store.corpus import MODALITIES, Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet
 from mixed_signals.store.files import checked_name, read_json, read_parquet, write_json, write_parquet
+from mixed_signals.store.provenance import file_hash
+from mixed_signals.store.targets import Target
 
 if TYPE_CHECKING:
     from mixed_signals.store.views import Views
 
-FORMAT = 1
+FORMAT = 2
+_DESCRIBED = {"name": str, "media_root": str | None, "targets": list, "summary": str, "tables": dict}
 
 
 class Store:
@@ -37,8 +40,9 @@ class Store:
     >>> views = store.views(text="minilm", audio="egemaps")  # doctest: +SKIP
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, media_root: Path | None = None) -> None:
         self.path = path
+        self.media_root = media_root
 
     @classmethod
     def create(cls, path: str | Path, corpus: Corpus, *, replace: bool = False) -> Store:
@@ -63,60 +67,129 @@ class Store:
         if (store.path / "corpus.json").exists():
             if not replace:
                 raise UsageError(f"{path}: holds a store already; --replace puts this corpus in its place")
-            (store.path / "ratings.parquet").unlink(missing_ok=True)
         elif store.path.exists() and any(store.path.iterdir()):
             raise UsageError(f"{path}: exists and is not empty")
-        write_parquet(store.path / "utterances.parquet", corpus.utterances)
+        tables = {"utterances.parquet": corpus.utterances}
         if corpus.ratings is not None:
-            write_parquet(store.path / "ratings.parquet", corpus.ratings)
-        write_json(
-            store.path / "corpus.json",
-            {
-                "format": FORMAT,
-                "name": corpus.name,
-                "media_root": None if corpus.media_root is None else str(corpus.media_root.resolve()),
-                "targets": [asdict(target) for target in corpus.targets],
-            },
-        )
+            tables["ratings.parquet"] = corpus.ratings
+        for name, table in tables.items():
+            write_parquet(store.path / name, table)
+        root = corpus.media_root
+        described = {
+            "format": FORMAT,
+            "name": corpus.name,
+            "media_root": str(root.resolve()) if isinstance(root, Path) else root,
+            "targets": [asdict(target) for target in corpus.targets],
+            "summary": str(corpus),
+            "tables": {name: file_hash(store.path / name) for name in tables},
+        }
+        write_json(store.path / "corpus.json", described)
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
+    def open(cls, path: str | Path, *, media_root: str | Path | None = None) -> Store:
         """Open the store in a folder.
+
+        Parameters
+        ----------
+        path : path
+        media_root : path, optional
+            Where the media are now, if not where the corpus says.
 
         Raises
         ------
         UsageError
-            If the folder holds no store.
+            If the folder holds no store, or the media root is not a folder.
         """
-        store = cls(Path(path))
+        store = cls(Path(path), None if media_root is None else Path(media_root))
         if not (store.path / "corpus.json").is_file():
             raise UsageError(f"{path}: no store here (make one with: mixed-signals corpus import)")
+        if store.media_root is not None and not store.media_root.is_dir():
+            raise UsageError(f"{media_root}: the media root is not a folder (--media-root)")
         return store
 
     def __repr__(self) -> str:
         return f"<Store {self.path}>"
 
     def __str__(self) -> str:
-        lines = [f"store {self.path}", str(self.corpus)]
-        lines += [repr(self[key]) for key in self.feature_sets()] or ["no feature sets yet"]
+        lines = [f"store {self.path}", str(self.described["summary"])]
+        for key in self.feature_sets():
+            try:
+                lines.append(repr(self[key]))
+            except MixedSignalsError as error:
+                lines.append(str(error))
+        if not self.feature_sets():
+            lines.append("no feature sets yet")
         runs = self.runs()
         lines.append("runs: " + ", ".join(runs) if runs else "no runs yet")
         return "\n".join(lines)
 
     @cached_property
+    def described(self) -> dict[str, Any]:
+        """What ``corpus.json`` says: name, media root, targets, a summary, the tables' checksums. No table is read."""
+        described = read_json(self._own("corpus.json"))
+        if not isinstance(described, dict) or described.get("format") != FORMAT:
+            raise MixedSignalsError(f"{self.path}: corpus.json is not of a store of format {FORMAT}")
+        wrong = [key for key, type_ in _DESCRIBED.items() if not isinstance(described.get(key), type_)]
+        if wrong or "utterances.parquet" not in described["tables"]:
+            raise MixedSignalsError(
+                f"{self.path}: corpus.json is not readable (at {(wrong or ['tables'])[0]})"
+            )
+        return described
+
+    @cached_property
     def corpus(self) -> Corpus:
-        """The corpus, read and validated on first use."""
-        described = read_json(self.path / "corpus.json")
-        if described.get("format") != FORMAT:
-            raise MixedSignalsError(f"{self.path}: a store of format {described.get('format')}, not {FORMAT}")
-        ratings = self.path / "ratings.parquet"
+        """The corpus, read and validated on first use.
+
+        Raises
+        ------
+        MixedSignalsError
+            If a table is not the one that ``corpus.json`` was written with, or breaks the rules of a corpus.
+        """
+        described, tables = self.described, {}
+        for name in ("utterances.parquet", "ratings.parquet"):
+            expected = described["tables"].get(name)
+            if expected is None:
+                continue
+            path = self._own(name)
+            if not path.is_file() or file_hash(path) != expected:
+                raise MixedSignalsError(
+                    f"{path}: does not belong to corpus.json (changed, or an import was interrupted); import the "
+                    "corpus again with --replace"
+                )
+            tables[name] = read_parquet(path)
         return Corpus(
             name=described["name"],
-            utterances=read_parquet(self.path / "utterances.parquet"),
-            ratings=read_parquet(ratings) if ratings.exists() else None,
-            media_root=None if described["media_root"] is None else Path(described["media_root"]),
+            utterances=tables["utterances.parquet"],
+            ratings=tables.get("ratings.parquet"),
+            media_root=self.media_root or self._declared_media_root(),
+            declared=self._declared_targets(),
         )
+
+    def _declared_media_root(self) -> Path | str | None:
+        root: str | None = self.described["media_root"]
+        return root if root is None or "://" in root else self.path / root
+
+    def _declared_targets(self) -> tuple[Target, ...]:
+        try:
+            return tuple(Target(**one) for one in self.described["targets"])
+        except (TypeError, ValueError) as error:
+            raise MixedSignalsError(
+                f"{self.path}: corpus.json: a target is not readable ({error})"
+            ) from error
+
+    def _own(self, *parts: str) -> Path:
+        """Return the path of a file of this store.
+
+        Raises
+        ------
+        MixedSignalsError
+            If a symbolic link leads out of the store.
+        """
+        path = self.path.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise MixedSignalsError(f"{path}: refused: a link that leads out of the store")
+        return path
 
     def feature_path(self, modality: str, name: str) -> Path:
         """Return the file of a feature set, whether it is there or not.
@@ -128,7 +201,7 @@ class Store:
         """
         if modality not in MODALITIES:
             raise UsageError(f"modality {modality!r}: use text, audio or video")
-        return self.path / "features" / modality / f"{checked_name(name, 'feature set')}.h5"
+        return self._own("features", modality, f"{checked_name(name, 'feature set')}.h5")
 
     def feature_sets(self) -> list[str]:
         """Return the keys of the feature sets, ``<modality>/<name>``, sorted."""
@@ -149,7 +222,12 @@ class Store:
         if not path.is_file():
             known = ", ".join(self.feature_sets()) or "none yet; make one with extract-features"
             raise UsageError(f"no feature set {key!r} in {self.path} (feature sets: {known})")
-        return FeatureSet(path)
+        features = FeatureSet(path)
+        if features.modality != modality:
+            raise MixedSignalsError(
+                f"{path}: is a feature set of {features.modality}; move it to that folder"
+            )
+        return features
 
     def views(
         self,
@@ -167,7 +245,7 @@ class Store:
         text, audio, video : str, optional
             Name of one feature set for each modality to use.
         target : str
-            The label column.
+            A declared target, or any column of labels.
         missing : {"drop", "mask"}
             Keep only utterances with every modality, or keep those with at least one.
 
@@ -190,4 +268,4 @@ class Store:
 
     def run_path(self, name: str) -> Path:
         """Return the folder of a run, whether it is there or not."""
-        return self.path / "runs" / checked_name(name, "run")
+        return self._own("runs", checked_name(name, "run"))

@@ -1,6 +1,6 @@
 """Where a feature set's vectors come from, as two short fingerprints.
 
-The *recipe* says how vectors are made (encoder, weights, preprocessing, layer, pooling, dtype). The *content* adds
+The *recipe* says how vectors are made (encoder, weights, preprocessing, layer, pooling, dtypes). The *content* adds
 what they were made of (each row's media or text) and which rows are there. Library versions are recorded beside them
 and never hashed: a new version alone changes neither.
 """
@@ -10,10 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from mixed_signals.store.errors import UsageError
+from mixed_signals.store.targets import MODALITIES
+
+STORE_DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,15 @@ class Recipe:
         Which layer is read, and how its positions become one vector.
     dtype : str
         Precision of computing.
+    revision : str
+        Which revision of published weights was asked for, if any.
+    store_dtype : str
+        Precision of what is kept: float32 or float16.
+
+    Raises
+    ------
+    UsageError
+        If the modality or the precision of what is kept is none of these.
     """
 
     encoder: str
@@ -43,11 +59,50 @@ class Recipe:
     layer: str = "last"
     pooling: str = ""
     dtype: str = "float32"
+    revision: str = ""
+    store_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES:
+            raise UsageError(f"modality {self.modality!r}: use {', '.join(MODALITIES)}")
+        if self.store_dtype not in STORE_DTYPES:
+            raise UsageError(f"store dtype {self.store_dtype!r}: use {' or '.join(STORE_DTYPES)}")
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that identify the recipe."""
-        return fingerprint(asdict(self))
+        """Sixteen hexadecimal digits that identify the recipe.
+
+        What stands at its default does not count, so a field that a later version adds changes no old fingerprint.
+        """
+        said = asdict(self)
+        return fingerprint({name: said[name] for name in said if said[name] != _DEFAULTS[name]})
+
+
+_DEFAULTS = {
+    one.name: one.default_factory() if one.default_factory is not MISSING else one.default
+    for one in fields(Recipe)
+}
+
+
+def feature_name(encoder: str, layer: str = "", pooling: str = "", name: str = "") -> str:
+    """Return the name of a feature set: ``<encoder>[.<layer>.<pooling>][.<name>]``.
+
+    Parameters
+    ----------
+    encoder : str
+        A preset, a hub id or a folder; its last part is used.
+    layer, pooling : str
+        Where they are not the encoder's own; both or neither.
+    name : str
+        Tells apart feature sets that would be called the same.
+
+    Examples
+    --------
+    >>> feature_name("facebook/hubert-base-ls960", layer="9", pooling="mean", name="tuned")
+    'hubert-base-ls960.9.mean.tuned'
+    """
+    parts = [encoder.rstrip("/").rpartition("/")[2], layer, pooling, name]
+    return ".".join(part for part in parts if part)
 
 
 def fingerprint(content: Any) -> str:
@@ -71,6 +126,11 @@ def row_hash(*parts: object) -> str:
 def text_hash(text: str) -> str:
     """Return what identifies a vector's text."""
     return row_hash("text", text)
+
+
+def text_hashes(texts: Iterable[str]) -> np.ndarray:
+    """Return `text_hash` of each text, shape (N,), as Python strings."""
+    return np.array([text_hash(text) for text in texts], dtype=object)
 
 
 def media_hash(content: str, start: float, end: float) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.views import Views
 
+_CLASSES = ("nominal", "ordinal")  # kinds of target of which a head must see two classes or more
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -29,7 +31,10 @@ class Fold:
 
 
 def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partition: int = 0) -> list[Fold]:
-    """Split the utterances of `views` into stratified folds, each utterance tested once.
+    """Split the utterances of `views` into folds, each utterance tested once.
+
+    Folds are stratified by the classes of a nominal or ordinal target, by fifths of an interval one, and by how many
+    classes apply in a multilabel one.
 
     Parameters
     ----------
@@ -56,14 +61,15 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
 
     if n_folds < 2:
         raise UsageError(f"folds: at least 2, not {n_folds}")
-    ids, y = views.ids, views.y
+    ids = views.ids
     if group is None:
         groups = ids
     elif group == "group" and views.groups is None:
         raise UsageError("the corpus has no groups; name a column that holds speakers or dialogs (--group)")
     else:
         groups = views.groups_by(group)
-    if len(views.classes) < 2:
+    strata = _strata(views)
+    if views.kind in _CLASSES and len(views.classes) < 2:
         raise UsageError(
             f"{views.target} has one class only ({views.classes[0]!r}): there is nothing to predict"
         )
@@ -75,15 +81,25 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
     # Groups are shuffled here as well, so that the folds depend on ids and not on the order of the rows.
     by_id = np.argsort(ids.astype(str))
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=partition)
-    codes = np.unique(y.astype(str), return_inverse=True)[1][by_id]
+    codes = strata[by_id]
     group_codes = np.unique(groups.astype(str), return_inverse=True)[1][by_id]
     made = []
     for number, (train, test) in enumerate(splitter.split(by_id, codes, group_codes)):
         train_rows, test_rows = np.sort(by_id[train]), np.sort(by_id[test])
-        if not len(test_rows) or len(set(y[train_rows])) < 2:
+        if not len(test_rows) or (views.kind in _CLASSES and len(np.unique(strata[train_rows])) < 2):
             raise UsageError(
                 f"fold {number} of {n_folds} has {len(test_rows)} test rows and trains on "
-                f"{len(set(y[train_rows]))} of {len(views.classes)} classes; ask for fewer folds"
+                f"{len(np.unique(strata[train_rows]))} of {len(views.classes)} classes; ask for fewer folds"
             )
         made.append(Fold(partition, number, ids[train_rows], ids[test_rows]))
     return made
+
+
+def _strata(views: Views) -> np.ndarray:
+    """Return what each fold is to have its share of, shape (N,), as whole numbers."""
+    if views.kind == "interval":
+        return np.searchsorted(np.quantile(views.y, [0.2, 0.4, 0.6, 0.8]), views.y)
+    if views.kind == "multilabel":
+        return views.y.sum(axis=1).astype(int)
+    codes: np.ndarray = np.unique(views.y.astype(str), return_inverse=True)[1]
+    return codes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,44 +12,52 @@ import pandas as pd
 
 from mixed_signals.store.corpus import MODALITIES, Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.features import FeatureSet, Status
-from mixed_signals.store.provenance import text_hash
+from mixed_signals.store.features import FeatureSet, Status, read_side_by_side
+from mixed_signals.store.provenance import text_hashes
 
 if TYPE_CHECKING:
     from typing import Literal
 
+    from torch.utils.data import TensorDataset
 
-@dataclass(frozen=True, repr=False)
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Views:
     """Rows that belong together: one utterance each, its vectors side by side, its label and its metadata.
+
+    Vectors stay in their files until they are used: `X`, an indexed modality, and what they are converted to read the
+    rows that are selected, and no others.
 
     Attributes
     ----------
     utterances : DataFrame, N rows
         The corpus's columns for these rows, in corpus order.
-    X : ndarray of float32, shape (N, sum of D)
-        The modalities' vectors in the order text, audio, video; NaN where a modality is absent.
-    blocks : dict of str to slice
-        Which columns of `X` belong to which modality.
-    present : ndarray of bool, shape (N, M)
-        Which modalities each row has, in the order of `blocks`.
+    sources : dict of str to FeatureSet
+        The feature set of each modality, in the order text, audio, video.
+    rows : ndarray of int, shape (N, M)
+        Where each utterance stands in each feature set; -1 where it has no vector there.
     target : str
-        The name of the label column.
+        The name of the target.
+    kind : str
+        nominal, ordinal, interval or multilabel.
     classes : tuple of str
-        The labels, in order.
-    features : dict of str to dict
-        For each modality the feature set's ``name``, ``recipe`` and ``content`` fingerprints.
+        The labels that occur, in order; empty for an interval target.
+    y : ndarray, shape (N,) or (N, C)
+        Labels as Python strings; numbers for an interval target; 0 and 1 for each class of a multilabel one.
+    votes : ndarray of float64, shape (N, C), or None
+        How many ratings speak for each class, where the target is made of votes.
     left_out : dict of str to int
         How many corpus utterances are not here, by reason.
     """
 
     utterances: pd.DataFrame
-    X: np.ndarray
-    blocks: dict[str, slice]
-    present: np.ndarray
+    sources: dict[str, FeatureSet]
+    rows: np.ndarray
     target: str
+    kind: str
     classes: tuple[str, ...]
-    features: dict[str, dict[str, str]]
+    y: np.ndarray
+    votes: np.ndarray | None
     left_out: dict[str, int]
 
     def __len__(self) -> int:
@@ -56,12 +65,15 @@ class Views:
 
     def __repr__(self) -> str:
         parts = [
-            f"{modality} {self.features[modality]['name']} ({block.stop - block.start} dims, "
-            f"{share:.0%} present)"
-            for (modality, block), share in zip(self.blocks.items(), self.present.mean(axis=0), strict=True)
+            f"{modality} {features.name} ({features.shape[1]:,} dims, {share:.0%} present)"
+            for (modality, features), share in zip(
+                self.sources.items(), self.present.mean(axis=0), strict=True
+            )
         ]
-        counts = ", ".join(f"{label} {int((self.y == label).sum()):,}" for label in self.classes)
-        lines = [f"{len(self):,} utterances: {'; '.join(parts)}", f"{self.target}: {counts}"]
+        lines = [
+            f"{len(self):,} utterances: {'; '.join(parts)}",
+            f"{self.target}: {self._described_target()}",
+        ]
         if self.groups is not None:
             lines.append(f"groups: {len(set(self.groups)):,}")
         if self.left_out:
@@ -70,13 +82,8 @@ class Views:
 
     @property
     def ids(self) -> np.ndarray:
-        """Utterance ids, shape (N,)."""
+        """Utterance ids, shape (N,), as Python strings."""
         return self.utterances["utterance_id"].to_numpy(dtype=object)
-
-    @property
-    def y(self) -> np.ndarray:
-        """Labels, shape (N,), as Python strings."""
-        return self.utterances[self.target].to_numpy(dtype=object)
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -86,7 +93,69 @@ class Views:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities, in the order text, audio, video."""
-        return tuple(self.blocks)
+        return tuple(self.sources)
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """Which columns of `X` belong to which modality."""
+        stops = np.cumsum([features.shape[1] for features in self.sources.values()]).tolist()
+        return {
+            modality: slice(stop - features.shape[1], stop)
+            for (modality, features), stop in zip(self.sources.items(), stops, strict=True)
+        }
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which modalities each row has, in the order of `blocks`, shape (N, M), bool."""
+        return self.rows >= 0
+
+    @cached_property
+    def X(self) -> np.ndarray:  # noqa: N802 - the field's name for a feature matrix
+        """The modalities' vectors side by side, shape (N, sum of D), float32; NaN where a modality is absent."""
+        X = np.empty((len(self), sum(features.shape[1] for features in self.sources.values())), np.float32)
+        read_side_by_side(
+            [
+                (self.sources[modality], self.rows[:, column], X[:, block])
+                for column, (modality, block) in enumerate(self.blocks.items())
+            ]
+        )
+        return X
+
+    def __getitem__(self, modality: str) -> np.ndarray:
+        """Return one modality's vectors, shape (N, D), float32; mapped from the file where that is possible.
+
+        Raises
+        ------
+        UsageError
+            If the modality is not here.
+        """
+        if modality not in self.sources:
+            raise UsageError(
+                f"no modality {modality!r} in these views (they have: {', '.join(self.sources)})"
+            )
+        features, rows = self.sources[modality], self.rows[:, self.modalities.index(modality)]
+        if len(rows) and features.dtype == np.float32 and rows[0] >= 0 and (np.diff(rows) == 1).all():
+            return features.embedding[rows[0] : rows[-1] + 1]
+        vectors = np.empty((len(self), features.shape[1]), np.float32)
+        features.read(rows, vectors)
+        return vectors
+
+    @property
+    def features(self) -> dict[str, dict[str, str]]:
+        """For each modality the feature set's ``name``, ``recipe`` and ``content`` fingerprints."""
+        return {
+            modality: {
+                "name": features.name,
+                "recipe": features.recipe_fingerprint,
+                "content": features.content_fingerprint,
+            }
+            for modality, features in self.sources.items()
+        }
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Ids of the utterances that an encoder's weights were trained on: no test row may be among them."""
+        return frozenset().union(*(features.trained_on for features in self.sources.values()))
 
     def groups_by(self, column: str) -> np.ndarray:
         """Return the values of an utterance column as groups, shape (N,).
@@ -120,20 +189,61 @@ class Views:
         if rows.dtype == bool:
             if rows.shape != (len(self),):
                 raise MixedSignalsError(f"a mask of {rows.shape} does not fit {len(self)} utterances")
-            mask = rows
+            kept = np.flatnonzero(rows)
         else:
-            mask = self.utterances["utterance_id"].isin(list(rows)).to_numpy()
-            unknown = set(rows) - set(self.ids[mask])
+            found = self._index.get_indexer(pd.Index(rows.astype(object)))
+            unknown = sorted(set(rows[found < 0]))
             if unknown:
-                raise MixedSignalsError(
-                    f"{len(unknown)} ids are not in these views, e.g. {sorted(unknown)[:3]}"
-                )
+                raise MixedSignalsError(f"{len(unknown)} ids are not in these views, e.g. {unknown[:3]}")
+            kept = np.unique(found)
         return replace(
             self,
-            utterances=self.utterances[mask].reset_index(drop=True),
-            X=self.X[mask],
-            present=self.present[mask],
+            utterances=self.utterances.iloc[kept].reset_index(drop=True),
+            rows=self.rows[kept],
+            y=self.y[kept],
+            votes=None if self.votes is None else self.votes[kept],
         )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the vectors as a table: a row per utterance id, a column per (modality, dimension), float32."""
+        columns = [(m, name) for m, features in self.sources.items() for name in features.dimensions]
+        return pd.DataFrame(
+            self.X,
+            index=pd.Index(self.ids, name="utterance_id"),
+            columns=pd.MultiIndex.from_tuples(columns, names=["modality", "dimension"]),
+        )
+
+    def to_torch(self) -> TensorDataset:
+        """Return the rows as a torch dataset of (X, present, y).
+
+        Returns
+        -------
+        TensorDataset
+            `X` float32 (sum of D,), NaN where a modality is absent; `present` bool (M,); `y` the number of the class in
+            `classes` as int64, or float32 for an interval target and (C,) for a multilabel one. The tensors of all
+            rows are in ``.tensors``.
+        """
+        import torch
+        from torch.utils.data import TensorDataset
+
+        if self.kind in ("interval", "multilabel"):
+            y = torch.from_numpy(self.y.astype(np.float32))
+        else:
+            y = torch.from_numpy(pd.Index(self.classes).get_indexer(pd.Index(self.y)).astype(np.int64))
+        return TensorDataset(torch.from_numpy(self.X), torch.from_numpy(self.present), y)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.ids)
+
+    def _described_target(self) -> str:
+        if self.kind == "interval":
+            return f"{np.min(self.y):g} to {np.max(self.y):g}, mean {np.mean(self.y):.3g}"
+        if self.kind == "multilabel":
+            counts = self.y.sum(axis=0).astype(int).tolist()
+        else:
+            counts = [int((self.y == label).sum()) for label in self.classes]
+        return ", ".join(f"{label} {count:,}" for label, count in zip(self.classes, counts, strict=True))
 
 
 def join(
@@ -150,7 +260,7 @@ def join(
     corpus : Corpus
     feature_sets : mapping of modality to FeatureSet
     target : str
-        The label column.
+        A declared target, or any column of labels.
     missing : {"drop", "mask"}
         Keep only utterances that have every modality, or keep those that have at least one and leave NaN.
 
@@ -167,31 +277,19 @@ def join(
     if not feature_sets:
         raise UsageError("name at least one feature set")
     ordered = {modality: feature_sets[modality] for modality in MODALITIES if modality in feature_sets}
-    known = set(corpus.ids)
-    widths = {modality: features.shape[1] for modality, features in ordered.items()}
-    stops = np.cumsum(list(widths.values()))
-    blocks = {
-        modality: slice(int(stop) - widths[modality], int(stop))
-        for modality, stop in zip(ordered, stops, strict=True)
-    }
     rows = np.full((len(corpus), len(ordered)), -1)
     pending = np.zeros(rows.shape, dtype=bool)
     for column, (modality, features) in enumerate(ordered.items()):
         if features.modality != modality:
             raise UsageError(f"{features.name} is a feature set of {features.modality}, not of {modality}")
-        strangers = [utterance for utterance in features.ids if utterance not in known]
-        if strangers:
-            raise MixedSignalsError(
-                f"{features.key}: {len(strangers)} of {len(features)} ids are not in corpus "
-                f"{corpus.name}, e.g. {strangers[:3]}; it was made for other utterances"
-            )
-        _refuse_changed_texts(corpus, features)
-        found = pd.Index(features.ids).get_indexer(pd.Index(corpus.ids))
+        found = _positions(corpus, features)
+        _refuse_changed_texts(corpus, features, found)
         rows[:, column] = np.where((found >= 0) & features.ok[found], found, -1)
         pending[:, column] = (found < 0) | (features.status[found] == Status.PENDING)
     present = rows >= 0
-    labels = corpus.labels(target)
-    labelled = labels != ""
+    described = corpus.target(target)
+    y = corpus.labels(target)
+    labelled = _labelled(y)
     enough = present.all(axis=1) if missing == "drop" else present.any(axis=1)
     keep = labelled & enough
     left_out = {"without a label": int((~labelled).sum())}
@@ -202,38 +300,53 @@ def join(
     if not keep.any():
         reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items() if n)
         raise MixedSignalsError(f"no utterance is left after joining ({reasons})")
-    X = np.full((int(keep.sum()), int(stops[-1])), np.nan, np.float32)
-    for column, (modality, features) in enumerate(ordered.items()):
-        source = rows[keep, column]
-        X[source >= 0, blocks[modality]] = features.embedding[source[source >= 0]]
+    y, classes = y[keep], described.classes
+    votes = corpus.votes(target)[keep] if described.votes is not None else None
+    if described.kind in ("nominal", "ordinal"):
+        occur = np.isin(np.array(classes, dtype=object), y)
+        classes = tuple(label for label, here in zip(classes, occur, strict=True) if here)
+        votes = None if votes is None else votes[:, occur]
     return Views(
-        utterances=corpus.utterances[keep].assign(**{target: labels[keep]}).reset_index(drop=True),
-        X=X,
-        blocks=blocks,
-        present=present[keep],
+        utterances=corpus.utterances[keep].reset_index(drop=True),
+        sources=ordered,
+        rows=rows[keep],
         target=target,
-        classes=tuple(c for c in corpus.target(target).classes if (labels[keep] == c).any()),
-        features={
-            modality: {
-                "name": features.name,
-                "recipe": features.recipe_fingerprint,
-                "content": features.content_fingerprint,
-            }
-            for modality, features in ordered.items()
-        },
+        kind=described.kind,
+        classes=classes,
+        y=y,
+        votes=votes,
         left_out={reason: n for reason, n in left_out.items() if n},
     )
 
 
-def _refuse_changed_texts(corpus: Corpus, features: FeatureSet) -> None:
+def _positions(corpus: Corpus, features: FeatureSet) -> np.ndarray:
+    """Return where each corpus utterance stands in a feature set, -1 where it does not; refuse strangers' ids."""
+    if len(features) == len(corpus) and np.array_equal(features.ids, corpus.ids):
+        return np.arange(len(corpus))
+    known = pd.Index(corpus.ids)
+    strange = known.get_indexer(pd.Index(features.ids)) < 0
+    if strange.any():
+        raise MixedSignalsError(
+            f"{features.key}: {int(strange.sum())} of {len(features)} ids are not in corpus "
+            f"{corpus.name}, e.g. {list(features.ids[strange][:3])}; it was made for other utterances"
+        )
+    found: np.ndarray = pd.Index(features.ids).get_indexer(known)
+    return found
+
+
+def _labelled(y: np.ndarray) -> np.ndarray:
+    """Return which rows have a label, shape (N,)."""
+    return y != "" if y.dtype == object else ~np.isnan(y.reshape(len(y), -1)).any(axis=1)
+
+
+def _refuse_changed_texts(corpus: Corpus, features: FeatureSet, found: np.ndarray) -> None:
     """Refuse vectors of texts that the corpus no longer has (vectors made elsewhere do not say of what)."""
     if features.modality != "text" or "imported_from" in features.provenance:
         return
-    now = dict(zip(corpus.ids, corpus.utterances["text"], strict=True))
-    made_of = zip(features.ids, features.row_hashes, features.ok, strict=True)
-    changed = [utterance for utterance, of, ok in made_of if ok and text_hash(now[utterance]) != of]
-    if changed:
+    now = text_hashes(corpus.utterances["text"])
+    changed = (found >= 0) & features.ok[found] & (features.row_hashes[found] != now)
+    if changed.any():
         raise MixedSignalsError(
-            f"{features.key}: {len(changed)} texts changed since it was made, e.g. of {changed[:3]}; "
-            "run extract-features again"
+            f"{features.key}: {int(changed.sum())} texts changed since it was made, e.g. of "
+            f"{list(corpus.ids[changed][:3])}; run extract-features again"
         )

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mixed_signals.store.corpus import (
-    RATING_COLUMNS,
-    Corpus,
-    InvalidCorpus,
-)
-from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store import cells
+from mixed_signals.store.checks import RATING_COLUMNS
+from mixed_signals.store.corpora.reading import Rows, corpus_of, need_columns, read_rows
+from mixed_signals.store.corpus import Corpus, as_media_root
+from mixed_signals.store.errors import UsageError
+from mixed_signals.store.targets import Target
 
-_NUMBERS = ("start", "end", "count")
-_NAMES = {
-    "utterance_id",
-    "media",
-    "label",
-    "group",
-    "split",
-    "value",
-    "rater",
-    "shown",
-}  # spaces around them mean nothing
+_NAMES = (  # spaces around them mean nothing
+    *("utterance_id", "media", "label", "group", "split", "speaker", "dialog", "transcript_source"),
+    *("value", "rater", "shown"),
+)
 
 
 def read_corpus(
     sources: Sequence[Path],
     columns: Mapping[str, str],
     *,
-    name: str,
+    name: str | None = None,
     ratings: Path | None = None,
-    media_root: Path | None = None,
+    media_root: Path | str | None = None,
+    targets: Sequence[Target] = (),
 ) -> Corpus:
     """Read utterances, and ratings if there are any.
 
@@ -45,182 +36,86 @@ def read_corpus(
     sources : sequence of Path
         One or several files with a row per utterance (``.csv``, ``.jsonl``, ``.parquet``).
     columns : mapping
-        From our column names (`UTTERANCE_COLUMNS`) to the files', for those that are called otherwise.
-    name : str
-        Name of the corpus.
+        From our column names (see `mixed_signals.store.corpus`) to the files', for those that are called otherwise.
+    name : str, optional
+        Name of the corpus; that of the first source's folder by default.
     ratings : Path, optional
         A file with the columns `utterance_id` and `value`, and if known `rater`, `shown`, `count`.
-    media_root : Path, optional
-        What media paths are relative to; the folder of the first source by default.
+    media_root : Path or str, optional
+        The folder or URL that media paths are relative to; the folder of the first source by default.
+    targets : sequence of Target
+        What heads may learn, besides the labels.
 
     Raises
     ------
     UsageError
-        If a file or a named column is not there.
+        If a file, the media root or a named column is not there.
     InvalidCorpus
         If rows break the rules; each is listed with file, line, column and mend.
     """
-    media_root = media_root or sources[0].parent
-    if not media_root.is_dir():
-        raise UsageError(f"{media_root}: the media root is not a folder (--media-root)")
-    tables = [_utterances(source, columns, media_root) for source in sources]
-    rated = [] if ratings is None else [_ratings(ratings)]
-    try:
-        return Corpus(
-            name=name,
-            utterances=pd.concat([table for table, _ in tables], ignore_index=True),
-            ratings=rated[0][0] if rated else None,
-            media_root=media_root,
-        )
-    except InvalidCorpus as error:
-        if not error.problems:
-            raise InvalidCorpus(", ".join(map(str, sources)), error.lines) from None
-        places = {"utterances": [place for _, part in tables for place in part]}
-        places |= {"ratings": rated[0][1]} if rated else {}
-        lines = []
-        for table, row, column, fault in error.problems:
-            theirs = columns.get(column, column) if table == "utterances" else column
-            lines.append(f"{places[table][row]}, column {theirs}: {fault}")
-        raise InvalidCorpus(name, lines) from None
+    folder = sources[0].resolve().parent
+    root = sources[0].parent if media_root is None else as_media_root(media_root)
+    if isinstance(root, Path) and not root.is_dir():
+        raise UsageError(f"{root}: the media root is not a folder (--media-root)")
+    names = [*_NAMES, *(target.name for target in targets)]
+    parts = [_utterances(source, columns, names, root) for source in sources]
+    rows = Rows(
+        pd.concat([part.table for part in parts], ignore_index=True),
+        [place for part in parts for place in part.places],
+    )
+    rated = None if ratings is None else _ratings(ratings)
+    return corpus_of(name or folder.name, rows, rated, media_root=root, targets=targets, columns=columns)
 
 
-def _utterances(source: Path, columns: Mapping[str, str], media_root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows under our column names, and where each stands."""
-    table, lines = _read(source)
+def _utterances(
+    source: Path, columns: Mapping[str, str], names: Iterable[str], media_root: Path | str
+) -> Rows:
+    """Return the rows under our column names, with names stripped and media below the root."""
+    table, places = read_rows(source)
+    has = ", ".join(map(str, table.columns))
     for ours, theirs in columns.items():
         if theirs not in table.columns:
-            has = ", ".join(table.columns)
             raise UsageError(f"{source}: no column {theirs!r} ({_flag(ours)}); it has: {has}")
+        if ours in table.columns and ours not in columns.values():
+            raise UsageError(
+                f"{source}: has a column {ours!r} beside {theirs!r} ({_flag(ours)}); rename one of them"
+            )
     if "utterance_id" not in columns and "utterance_id" not in table.columns:
         raise UsageError(
-            f"{source}: no column 'utterance_id'; name the column that holds ids with --id "
-            f"(it has: {', '.join(table.columns)})"
+            f"{source}: no column 'utterance_id'; name the column that holds ids with --id (it has: {has})"
         )
     taken = {ours: table[theirs] for ours, theirs in columns.items()}
-    clash = [ours for ours in columns if ours in table.columns and ours not in columns.values()]
-    if clash:
-        raise UsageError(
-            f"{source}: has a column {clash[0]!r} beside {columns[clash[0]]!r} ({_flag(clash[0])}); rename one of them"
-        )
-    # The group and the label keep their own names too (fit-heads --group speaker); others were only renamed.
-    renamed = {theirs for ours, theirs in columns.items() if ours not in ("group", "label")}
-    table = table.drop(columns=[*renamed]).assign(**taken)
-    _clean(source, table, lines, columns)
+    # The group and the label keep their own names too (fit-heads --group who); others were only renamed.
+    renamed = set(columns.values()) - {columns.get("group"), columns.get("label")}
+    table = _stripped(table.drop(columns=[*renamed]).assign(**taken), names)
     if "media" in table.columns:
-        table["media"] = table["media"].map(lambda media: _below(media, media_root))
-    return table, [f"{source} line {line}" for line in lines]
+        table["media"] = _below(cells.texts(table["media"]), media_root)
+    return Rows(table, places)
 
 
-def _below(media: object, root: Path) -> object:
-    """Return an absolute path below the media root as a relative one, and anything else as it is."""
-    if isinstance(media, str) and Path(media).is_absolute():
-        path = Path(media)
-        for base in (root, root.resolve()):
-            if path.is_relative_to(base):
-                return path.relative_to(base).as_posix()
+def _ratings(source: Path) -> Rows:
+    table, places = read_rows(source)
+    need_columns(source, table, ("utterance_id", "value"))
+    return Rows(_stripped(table[[c for c in RATING_COLUMNS if c in table.columns]], _NAMES), places)
+
+
+def _stripped(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Return the table without the spaces around its names."""
+    stripped = {
+        column: [cell.strip() if isinstance(cell, str) else cell for cell in table[column]]
+        for column in names
+        if column in table.columns and table[column].dtype.kind == "O"
+    }
+    return table.assign(**{column: pd.Series(c, table.index, dtype=object) for column, c in stripped.items()})
+
+
+def _below(media: pd.Series, root: Path | str) -> pd.Series:
+    """Return absolute paths (or URLs) below the media root as relative ones, and all else as it is."""
+    bases = (root,) if isinstance(root, str) else (root.absolute().as_posix(), root.resolve().as_posix())
+    for base in bases:
+        media = media.str.removeprefix(base.rstrip("/") + "/")
     return media
 
 
 def _flag(column: str) -> str:
-    return "--id" if column == "utterance_id" else f"--{column}"
-
-
-def _ratings(source: Path) -> tuple[pd.DataFrame, list[str]]:
-    table, lines = _read(source)
-    for column in ("utterance_id", "value"):
-        if column not in table.columns:
-            raise UsageError(f"{source}: no column {column!r}; it has: {', '.join(table.columns)}")
-    _clean(source, table, lines, {})
-    kept = table[[column for column in RATING_COLUMNS if column in table.columns]]
-    return kept, [f"{source} line {line}" for line in lines]
-
-
-def _clean(source: Path, table: pd.DataFrame, lines: Sequence[int], columns: Mapping[str, str]) -> None:
-    """Strip names and turn numbers into float64, in place; raise with file, line, column and mend for bad cells."""
-    for column in _NAMES & set(table.columns):
-        table[column] = [value.strip() if isinstance(value, str) else value for value in table[column]]
-    problems = []
-    for column in [name for name in _NUMBERS if name in table.columns]:
-        numbers = []
-        for line, value in zip(lines, table[column], strict=True):
-            text = _text(value)
-            try:
-                number = float(text) if text else math.nan
-                if math.isinf(number):
-                    raise ValueError
-            except ValueError:
-                where = f"line {line}, column {columns.get(column, column)}"
-                problems.append((line, f"{where}: {text!r} is not a number; write e.g. 12.5"))
-                number = math.nan
-            numbers.append(number)
-        table[column] = numbers
-    if problems:
-        raise InvalidCorpus(str(source), [problem for _, problem in sorted(problems)])
-
-
-def _text(value: object) -> str:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
-
-
-def _read(source: Path) -> tuple[pd.DataFrame, Sequence[int]]:
-    """Return the rows and the line (CSV, JSON lines) or row (Parquet) where each stands."""
-    if not source.is_file():
-        raise UsageError(f"{source}: no such file")
-    reader = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}.get(source.suffix.lower())
-    if reader is None:
-        raise UsageError(
-            f"{source}: read are .csv, .jsonl and .parquet, not {source.suffix or 'a bare name'}"
-        )
-    try:
-        return reader(source)
-    except UnicodeDecodeError:
-        raise MixedSignalsError(f"{source}: not UTF-8 text; save it as UTF-8") from None
-    except (ValueError, csv.Error, OSError) as error:
-        raise MixedSignalsError(f"{source}: not readable ({error})") from error
-
-
-def _read_csv(source: Path) -> tuple[pd.DataFrame, list[int]]:
-    rows, lines, problems = [], [], []
-    with source.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.reader(handle)
-        header = [column.strip() for column in next(reader, [])]
-        if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
-            raise UsageError(f"{source}: separated by {other!r}, it seems; save it with commas")
-        if len(set(header)) < len(header):
-            raise UsageError(f"{source}: a column name comes twice: {', '.join(header)}")
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                problems.append(f"line {reader.line_num}: {len(row)} cells, the header has {len(header)}")
-            rows.append(row)
-            lines.append(reader.line_num)
-    if problems:
-        raise InvalidCorpus(str(source), problems)
-    return pd.DataFrame(rows, columns=header, dtype=object), lines
-
-
-def _read_jsonl(source: Path) -> tuple[pd.DataFrame, list[int]]:
-    rows, lines, problems = [], [], []
-    with source.open(encoding="utf-8-sig") as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                problems.append(f"line {number}: not JSON ({error})")
-                continue
-            if not isinstance(row, dict):
-                problems.append(f"line {number}: not an object with a key per column")
-                continue
-            rows.append(row)
-            lines.append(number)
-    if problems:
-        raise InvalidCorpus(str(source), problems)
-    return pd.DataFrame(rows, dtype=object), lines
-
-
-def _read_parquet(source: Path) -> tuple[pd.DataFrame, range]:
-    table = pd.read_parquet(source)
-    return table, range(1, len(table) + 1)
+    return "--id" if column == "utterance_id" else f"--{column.replace('_', '-')}"

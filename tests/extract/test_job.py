@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixed_signals.extract import job
+from mixed_signals.extract import job, media_hashes
 from mixed_signals.extract.encoders.base import Encoder
 from mixed_signals.extract.media import Absent, Unreadable
 from mixed_signals.store import Corpus, MixedSignalsError, Recipe, Status, Store, UsageError
@@ -76,8 +76,7 @@ def test_a_second_run_does_nothing_and_a_changed_text_is_done_alone(tmp_path, mo
     assert again.seen == []
     assert task.plan.reasons == {}
     table = store.corpus.utterances.assign(text=["a", "bbbb", "ccc"])
-    (tmp_path / "s" / "utterances.parquet").unlink()
-    table.to_parquet(tmp_path / "s" / "utterances.parquet")
+    Store.create(store.path, Corpus("c", table), replace=True)
     changed = Lengths()
     outcome, task = run(Store.open(store.path), changed, monkeypatch)
     assert changed.seen == ["u01"]
@@ -203,3 +202,81 @@ def test_every_library_version_that_rows_were_made_with_is_kept(tmp_path, monkey
     assert whole.ok.all()
     assert whole.recipe_fingerprint == half.recipe_fingerprint
     assert whole.content_fingerprint != half.content_fingerprint
+
+
+class Batched(Lengths):
+    """Vectors that depend on what shares the batch, as those of padded batches do."""
+
+    def __init__(self, stop_after=None):
+        super().__init__(batch_size=8)
+        self.stop_after = stop_after
+
+    def vectors(self, clips):
+        if self.stop_after is not None and len(self.seen) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.seen += [clip.utterance_id for clip in clips]
+        longest = max(len(clip.text) for clip in clips)
+        return [np.array([len(clip.text) / longest + len(clips)]) for clip in clips]
+
+
+def test_an_interrupted_job_ends_with_the_vectors_of_an_uninterrupted_one(tmp_path, monkeypatch):
+    said = ["x" * (37 * i % 101 + 1) for i in range(100)]
+    (tmp_path / "one").mkdir()
+    whole, _ = run(make_store(tmp_path / "one", said), Batched(), monkeypatch)
+    store = make_store(tmp_path, said)
+    for stop_after in (16, 8, 40):
+        with pytest.raises(KeyboardInterrupt):
+            run(store, Batched(stop_after), monkeypatch)
+    assert store["text/lengths"].coverage["ok"] == 64
+    resumed, _ = run(store, Batched(), monkeypatch)
+    np.testing.assert_array_equal(resumed.features.embedding, whole.features.embedding)
+    assert resumed.features.content_fingerprint == whole.features.content_fingerprint
+
+
+def test_a_name_of_its_own_and_float16_make_another_feature_set(tmp_path, monkeypatch):
+    store = make_store(tmp_path, ["a", "bb"])
+    run(store, Lengths(), monkeypatch)
+    with pytest.raises(UsageError, match="store_dtype: 'float32' there, 'float16' now"):
+        run(store, Lengths(), monkeypatch, store_dtype="float16")
+    outcome, _ = run(store, Lengths(), monkeypatch, store_dtype="float16", name="half")
+    assert outcome.features.key == "text/lengths.half"
+    assert outcome.features.dtype == np.float16
+    assert store.feature_sets() == ["text/lengths", "text/lengths.half"]
+
+
+def test_media_that_did_not_change_are_not_read_again(tmp_path, monkeypatch):
+    media = tmp_path / "media"
+    media.mkdir()
+    for name in ("old.wav", "new.wav"):
+        (media / name).write_bytes(name.encode())
+    long_ago = (media / "old.wav").stat().st_mtime_ns - 10**10
+    os.utime(media / "old.wav", ns=(long_ago, long_ago))
+    table = pd.DataFrame({"utterance_id": ["p", "q"], "media": ["old.wav", "new.wav"]})
+    store = Store.create(tmp_path / "s", Corpus("c", table, media_root=media))
+    read = []
+    real = media_hashes.file_hash
+    monkeypatch.setattr(media_hashes, "file_hash", lambda path: read.append(path.name) or real(path))
+    first = media_hashes.media_hashes(store)
+    assert media_hashes.media_hashes(store) == first
+    assert sorted(read) == [
+        "new.wav",
+        "new.wav",
+        "old.wav",
+    ]  # the new one could change again within its time stamp
+    (media / "old.wav").write_bytes(b"other sound")
+    assert media_hashes.media_hashes(store)["old.wav"] != first["old.wav"]
+
+
+def test_media_may_have_moved_and_a_url_says_how_to_go_on(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.wav").write_bytes(b"a")
+    table = pd.DataFrame({"utterance_id": ["p"], "media": ["a.wav"]})
+    url = Corpus("c", table, media_root="https://example.org/corpus")
+    store = Store.create(tmp_path / "s", url)
+    with pytest.raises(MixedSignalsError, match="fetch them and name the folder with --media-root"):
+        media_hashes.media_hashes(Store.open(store.path))
+    moved = Store.open(store.path, media_root=tmp_path / "here")
+    assert set(media_hashes.media_hashes(moved)) == {"a.wav"}
+    assert media_hashes.media_hashes(moved)["a.wav"] != media_hashes.ABSENT
+    with pytest.raises(UsageError, match="not a folder"):
+        Store.open(store.path, media_root=tmp_path / "nowhere")

@@ -1,7 +1,13 @@
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mixed_signals.store import Corpus, InvalidCorpus, MixedSignalsError, Store, UsageError
+from mixed_signals.store.corpora.reading import Rows, numbers, read_rows
 from mixed_signals.store.corpora.tables import read_corpus
 
 
@@ -36,6 +42,18 @@ def test_tables_come_back_as_they_were(tmp_path):
         ({"start": [-1, 2]}, "utterances row 1, start: -1 is before the beginning"),
         ({"media": ["x.mp4", "../x.mp4"]}, "utterances row 2, media: '../x.mp4'"),
         ({"media": ["/etc/passwd", ""]}, "utterances row 1, media: '/etc/passwd'"),
+        ({"start": ["soon", 2]}, "utterances row 1, start: 'soon' is not a number"),
+        ({"end": ["inf", 2]}, "utterances row 1, end: 'inf' is not a number"),
+        ({"turn": [1, 2.5]}, "utterances row 2, turn: 2.5 is not a whole number"),
+        (
+            {"turn": [1, 1], "dialog": ["d", "d"], "group": ["s", "t"]},
+            "utterances row 2, turn: 1 stands in an earlier row of dialog 'd' too",
+        ),
+        (
+            {"turn": [1, 1], "group": ["g", "g"]},
+            "utterances row 2, turn: 1 stands in an earlier row of group 'g' too",
+        ),
+        ({"transcript_confidence": [0.5, 1.5]}, "utterances row 2, transcript_confidence: 1.5 is not within"),
     ],
 )
 def test_broken_utterances_are_refused_and_named(columns, named):
@@ -60,6 +78,87 @@ def test_broken_ratings_are_refused_and_named(columns, named):
     assert named in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "media",
+    [
+        *("..", "a/../../b", "/etc/passwd", "~/secret.wav", "a\\b.wav", "C:x.wav", "file:///etc/passwd"),
+        *("http://host/a.wav", "a\0.wav", "a\nb.wav", "a\x9b.wav", "a\udcff.wav"),
+    ],
+)
+def test_media_that_could_lead_elsewhere_are_refused(media):
+    with pytest.raises(InvalidCorpus) as caught:
+        Corpus("broken", table(media=pd.Series(["fine/clip 1..2 é.mp4", media], dtype=object)))
+    assert [(p.row, p.column) for p in caught.value.problems] == [(1, "media")]
+
+
+@given(st.lists(st.text(st.sampled_from("ab./~:\\ \n"), max_size=8), min_size=1, max_size=6))
+def test_whatever_media_are_accepted_stand_below_the_root(entries):
+    table = pd.DataFrame({"utterance_id": [str(i) for i in range(len(entries))], "media": entries})
+    root = Path("/nowhere/at/all")
+    try:
+        corpus = Corpus("any", table, media_root=root)
+    except InvalidCorpus as error:
+        refused = {problem.row for problem in error.problems}
+        plain = [row for row, entry in enumerate(entries) if entry.strip("ab") == ""]
+        assert refused
+        assert not refused & set(plain)
+    else:
+        assert all(corpus.media_path(entry).is_relative_to(root) for entry in entries if entry)
+
+
+def test_optional_columns_are_kept_only_where_given(tmp_path):
+    plain = Corpus("two", table())
+    assert not {"speaker", "dialog", "turn", "transcript_source"} & set(plain.utterances)
+    corpus = Corpus(
+        "two",
+        table(
+            turn=["2", ""],
+            dialog=["d", "d"],
+            speaker=[7.0, None],
+            transcript_source=["manual", "whisper"],
+            transcript_confidence=["", "0.9"],
+        ),
+    )
+    again = Store.create(tmp_path / "s", corpus).corpus.utterances
+    assert again["turn"].isna().tolist() == [False, True]
+    assert again["turn"][0] == 2
+    assert list(again["speaker"]) == ["7", ""]
+    assert again["transcript_confidence"].isna().tolist() == [True, False]
+
+
+def test_turns_repeat_only_in_other_dialogs_and_where_the_dialog_is_unknown():
+    Corpus("two", table(turn=[1, 1], dialog=["d", "e"], group=["g", "g"]))
+    Corpus("two", table(turn=[1, 1]))
+
+
+def test_columns_of_several_types_become_text_that_a_store_can_hold(tmp_path):
+    source = tmp_path / "clips.jsonl"
+    source.write_text('{"utterance_id": 1, "x": 1, "y": [1]}\n{"utterance_id": 2, "x": "a", "y": null}\n')
+    again = Store.create(tmp_path / "s", read_corpus([source], {})).corpus
+    assert list(again.ids) == ["1", "2"]
+    assert list(again.utterances["x"]) == ["1", "a"]
+    assert list(again.utterances["y"]) == ["[1]", ""]
+
+
+def test_tables_without_ids_rows_or_distinct_columns_are_refused():
+    with pytest.raises(InvalidCorpus, match="the utterances have no column utterance_id"):
+        Corpus("none", pd.DataFrame({"id": ["a"]}))
+    with pytest.raises(InvalidCorpus, match="there is no utterance"):
+        Corpus("none", table().iloc[:0])
+    with pytest.raises(InvalidCorpus, match="the ratings have no column utterance_id"):
+        Corpus("two", table(), pd.DataFrame({"value": ["x"]}))
+    with pytest.raises(InvalidCorpus, match="the utterances have two columns 'text'"):
+        Corpus("two", pd.DataFrame([["a", "x", "y"]], columns=["utterance_id", "text", "text"]))
+    assert Corpus("two", table(), pd.DataFrame()).ratings is None
+
+
+def test_what_was_shown_is_one_condition_in_any_order():
+    ratings = pd.DataFrame(
+        {"utterance_id": ["a", "a"], "value": ["x", "y"], "shown": ["video+audio", "audio+video"]}
+    )
+    assert list(Corpus("two", table(), ratings).ratings["shown"]) == ["audio+video"] * 2
+
+
 def test_every_problem_is_listed():
     with pytest.raises(InvalidCorpus) as caught:
         Corpus("broken", pd.DataFrame({"utterance_id": ["a", "a", ""], "media": ["..", "/x", ""]}))
@@ -74,6 +173,29 @@ def test_media_links_out_of_the_root_are_refused(tmp_path):
     corpus = Corpus("linked", table(media=["link.wav", ""]), media_root=root)
     with pytest.raises(Exception, match="leads out of the media root"):
         corpus.media_path("link.wav")
+
+
+def test_media_links_within_the_root_are_followed_also_by_folder(tmp_path):
+    root = tmp_path / "media"
+    (root / "real").mkdir(parents=True)
+    (root / "real" / "a.wav").write_bytes(b"")
+    (root / "linked").symlink_to(root / "real")
+    (root / "away").symlink_to(tmp_path)
+    corpus = Corpus("linked", table(media=["linked/a.wav", "away/b.wav"]), media_root=str(root))
+    assert corpus.media_path("linked/a.wav") == (root / "real" / "a.wav").resolve()
+    for entry in ("away/b.wav", "..", "linked/../../b.wav"):
+        with pytest.raises(MixedSignalsError, match="leads out of the media root"):
+            corpus.media_path(entry)
+
+
+def test_media_at_a_url_are_told_where_to_go():
+    corpus = Corpus("far", table(media=["a.wav", ""]), media_root="https://host/clips")
+    assert corpus.media_root == "https://host/clips"
+    assert corpus.media_path("") is None
+    with pytest.raises(MixedSignalsError, match=r"at https://host/clips; fetch them.*--media-root"):
+        corpus.media_path("a.wav")
+    with pytest.raises(UsageError, match="name the folder itself"):
+        Corpus("far", table(), media_root="file:///clips")
 
 
 def test_csv_with_its_own_column_names(tmp_path):
@@ -105,9 +227,10 @@ def test_bad_cells_are_named_by_line_and_the_files_own_column(tmp_path):
     columns = {"utterance_id": "clip", "start": "from", "end": "to"}
     with pytest.raises(InvalidCorpus) as caught:
         read_corpus([source], columns, name="x")
-    assert [line.split(": ")[0] for line in caught.value.lines] == [
-        "line 4, column from",
-        "line 4, column to",
+    assert caught.value.lines == [
+        f"{source} line 4, column from: 'soon' is not a number; write e.g. 12.5",
+        f"{source} line 4, column to: 'x' is not a number; write e.g. 12.5",
+        f"{source} line 5, column clip: is empty; every row needs one",
     ]
     source.write_text("clip,from,to\nc1,0,1\nc1,3,2\n,1,2\n")
     votes = tmp_path / "votes.csv"
@@ -168,6 +291,47 @@ def test_ragged_rows_are_refused(tmp_path):
     source.write_text("utterance_id,text\nc1,x,y\nc2,z\n")
     with pytest.raises(InvalidCorpus, match="line 2: 3 cells, the header has 2"):
         read_corpus([source], {}, name="x")
+
+
+def test_unreadable_rows_are_named_by_line(tmp_path):
+    source = tmp_path / "clips.csv"
+    source.write_text('utterance_id,text\nc1,x\nc2,"open\n')
+    with pytest.raises(InvalidCorpus, match="line 3: not readable"):
+        read_corpus([source], {})
+    lines = tmp_path / "clips.jsonl"
+    lines.write_text('{"utterance_id": "a"}\n\n{"utterance_id": "b"\n["c"]\n{"utterance_id": "\\ud83d"}\n')
+    with pytest.raises(InvalidCorpus) as caught:
+        read_corpus([lines], {})
+    assert [line.split(" (")[0] for line in caught.value.lines] == [
+        "line 3: not JSON",
+        "line 4: not an object with a key per column",
+        "line 5: holds half a character",
+    ]
+
+
+def test_rows_of_several_files_keep_their_places(tmp_path):
+    for name, text in (("a", 'utterance_id,text\nc1,"two\nlines"\n'), ("b", "utterance_id,text\n\nc1,x\n")):
+        (tmp_path / f"{name}.csv").write_text(text)
+    with pytest.raises(InvalidCorpus) as caught:
+        read_corpus([tmp_path / "a.csv", tmp_path / "b.csv"], {})
+    assert caught.value.lines[0].startswith(f"{tmp_path / 'b.csv'} line 3, column utterance_id: 'c1' stands")
+
+
+def test_numbers_of_a_column_name_the_cells_that_are_none(tmp_path):
+    source = tmp_path / "clips.csv"
+    source.write_text('ms\n 1500 \n""\n2e3\nsoon\n')
+    rows = read_rows(source)
+    with pytest.raises(InvalidCorpus) as caught:
+        numbers(rows, "ms")
+    assert str(caught.value) == f"{source}: line 5, column ms: 'soon' is not a number; write e.g. 12.5"
+    kept = Rows(rows.table[:3], rows.places[:3])
+    assert numbers(kept, "ms").tolist()[::2] == [1500, 2000]
+    assert np.isnan(numbers(kept, "ms")[1])
+
+
+def test_an_index_of_ids_in_parquet_is_a_column(tmp_path):
+    table(text=["x", "y"]).set_index("utterance_id").to_parquet(tmp_path / "t.parquet")
+    assert list(read_corpus([tmp_path / "t.parquet"], {}).ids) == ["a", "b"]
 
 
 def test_all_formats_give_the_same_corpus(tmp_path):

@@ -8,7 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_store import planted_store, utterance_table
 
-from mixed_signals.store import Corpus, MixedSignalsError, Store, UsageError, folds, import_features
+from mixed_signals.models import sweep
+from mixed_signals.store import (
+    Corpus,
+    FeatureWriter,
+    MixedSignalsError,
+    Recipe,
+    Status,
+    Store,
+    Target,
+    UsageError,
+    folds,
+    import_features,
+)
+from mixed_signals.store.provenance import text_hash
 
 MODALITIES = ("text", "audio", "video")
 
@@ -26,31 +39,155 @@ def store_with(folder, order_and_gaps):
     return store
 
 
-orders = st.permutations(range(12)).flatmap(lambda p: st.integers(1, 12).map(lambda k: p[:k]))
+def write_features(store, modality, rows, status):
+    """Write a set whose vectors are functions of the id, in the order of `rows`, each with a status."""
+    offset = 1000 * MODALITIES.index(modality)
+    recipe = Recipe("m", modality)
+    ids = [f"u{row:03d}" for row in rows]
+    texts = dict(zip(store.corpus.ids, store.corpus.utterances["text"], strict=True))
+    hashes = [text_hash(texts[i]) for i in ids]
+    with FeatureWriter(store.feature_path(modality, "m"), recipe, ids, hashes, ["x", "y"]) as writer:
+        vectors = np.array(rows, np.float32)[:, None] + offset + [0, 0.5]
+        done = [place for place, one in enumerate(status[: len(rows)]) if one != Status.PENDING]
+        writer.write(done, vectors[done], [status[place] for place in done], [""] * len(done))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.fixed_dictionaries(dict.fromkeys(MODALITIES, orders)))
-def test_rows_are_joined_by_id_whatever_their_order_and_gaps(rows):
+N = 12
+orders = st.permutations(range(N)).flatmap(lambda p: st.integers(1, N).map(lambda k: p[:k]))
+statuses = st.lists(st.sampled_from(list(Status)), min_size=N, max_size=N)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.fixed_dictionaries(dict.fromkeys(MODALITIES, st.tuples(orders, statuses))),
+    st.sets(st.integers(0, N - 1)),
+)
+def test_rows_are_joined_by_id_whatever_their_order_subset_and_gaps(sets, unlabelled):
+    """Any permutation, any subset, any pattern of missing, failed and pending rows and labels."""
     with tempfile.TemporaryDirectory() as folder:
-        store = store_with(Path(folder), rows)
+        table = utterance_table(N, 4)
+        table.loc[sorted(unlabelled), "label"] = ""
+        if len(unlabelled) == N:
+            table.loc[0, "label"] = "calm"
+        store = Store.create(Path(folder) / "s", Corpus("c", table))
+        for modality, (rows, status) in sets.items():
+            write_features(store, modality, rows, status)
+        labelled = set(np.flatnonzero(table["label"] != ""))
+        have = [
+            {row for row, one in zip(rows, status, strict=False) if one == Status.OK} & labelled
+            for rows, status in (sets[modality] for modality in MODALITIES)
+        ]
         names = dict.fromkeys(MODALITIES, "m")
-        masked = store.views(**names, missing="mask")
-        have = [set(rows[m]) for m in MODALITIES]
-        expected = sorted(set.union(*have))
-        assert list(masked.ids) == [f"u{i:03d}" for i in expected]
-        for column, modality in enumerate(MODALITIES):
-            here = np.array([i in have[column] for i in expected])
-            np.testing.assert_array_equal(masked.present[:, column], here)
-            values = masked.X[:, masked.blocks[modality]][:, 0]
-            np.testing.assert_array_equal(values[here], np.array(expected)[here] + 1000 * column)
-            assert np.isnan(values[~here]).all()
-        complete = sorted(set.intersection(*have))
-        if complete:
-            assert list(store.views(**names).ids) == [f"u{i:03d}" for i in complete]
-        else:
-            with pytest.raises(MixedSignalsError, match="no utterance is left"):
-                store.views(**names)
+        for missing, expected in (("mask", set.union(*have)), ("drop", set.intersection(*have))):
+            if not expected:
+                with pytest.raises(MixedSignalsError, match="no utterance is left"):
+                    store.views(**names, missing=missing)
+                continue
+            views = store.views(**names, missing=missing)
+            at = np.array(sorted(expected))
+            assert list(views.ids) == [f"u{i:03d}" for i in at]
+            assert list(views.y) == list(table["label"][at])
+            for column, modality in enumerate(MODALITIES):
+                here = np.isin(at, list(have[column]))
+                np.testing.assert_array_equal(views.present[:, column], here)
+                values = views.X[:, views.blocks[modality]]
+                np.testing.assert_array_equal(values, views[modality])
+                np.testing.assert_array_equal(values[here][:, 1], at[here] + 1000 * column + 0.5)
+                assert np.isnan(values[~here]).all()
+            chosen = views.select(views.ids[::2])
+            np.testing.assert_array_equal(chosen.X, views.X[::2])
+            np.testing.assert_array_equal(views.select(at % 3 == 0).X, views.X[at % 3 == 0])
+
+
+def test_nothing_is_read_until_it_is_used(tmp_path):
+    views = store_with(tmp_path, dict.fromkeys(MODALITIES, range(12))).views(**dict.fromkeys(MODALITIES, "m"))
+    chosen = views.select(["u003", "u004"])
+    assert "X" not in vars(views)
+    assert np.shares_memory(chosen["audio"], chosen.sources["audio"].embedding)  # mapped, not copied
+    np.testing.assert_array_equal(chosen["audio"][:, 0], [1003, 1004])
+    assert not views.sources["audio"].embedding.flags.writeable
+    with pytest.raises(
+        UsageError, match=r"no modality 'smell' in these views \(they have: text, audio, video\)"
+    ):
+        views["smell"]
+
+
+def test_views_say_what_they_are(tmp_path):
+    store = store_with(tmp_path, {"text": [5, 3, 8], "audio": range(12)})
+    assert repr(store.views(text="m", audio="m", missing="mask")) == (
+        "12 utterances: text m (1 dims, 25% present); audio m (1 dims, 100% present)\n"
+        "label: calm 6, warm 6\ngroups: 4"
+    )
+    assert repr(store.views(text="m", audio="m")).endswith("left out: 9 without text")
+
+
+def test_views_as_pandas_and_torch(tmp_path):
+    store = store_with(tmp_path, {"text": [5, 3, 8], "audio": range(12)})
+    views = store.views(text="m", audio="m", missing="mask")
+    frame = views.to_pandas()
+    assert list(frame.index) == list(views.ids)
+    assert frame.loc["u005", ("text", "m_0")] == 5
+    assert np.isnan(frame.loc["u004", ("text", "m_0")])
+    X, present, y = views.to_torch().tensors
+    np.testing.assert_array_equal(X.numpy(), views.X)
+    np.testing.assert_array_equal(present.numpy(), views.present)
+    assert [views.classes[code] for code in y.tolist()] == list(views.y)
+
+
+def test_each_kind_of_target_has_its_own_labels(tmp_path):
+    table = utterance_table(12, 4).assign(
+        arousal=[*range(11), None],
+        feelings=["a|b", "none", "", *["a"] * 9],
+        effort=["low", "high", "mid"] * 4,
+    )
+    ratings = pd.DataFrame(
+        {"utterance_id": ["u000", "u001", "u001", "u002"], "value": list("xxyy"), "shown": "audio+video"}
+    )
+    declared = (
+        Target("arousal", "interval", range=(0, 10)),
+        Target("feelings", "multilabel"),
+        Target("effort", "ordinal", ("low", "mid", "high")),
+        Target("crowd", "nominal", votes="any"),
+    )
+    corpus = Corpus("c", table, ratings, declared=declared)
+    store = Store.create(tmp_path / "s", corpus)
+    assert store.corpus.targets[1:] == corpus.targets[1:]
+    write_features(store, "text", range(12), [Status.OK] * 12)
+    arousal = store.views(text="m", target="arousal")
+    assert (arousal.kind, arousal.classes, len(arousal)) == ("interval", (), 11)
+    assert arousal.y.dtype == np.float64
+    assert arousal.left_out == {"without a label": 1}
+    assert "arousal: 0 to 10, mean 5" in repr(arousal)
+    assert arousal.to_torch().tensors[2].dtype.is_floating_point
+    feelings = store.views(text="m", target="feelings")
+    assert feelings.y[:2].tolist() == [[1, 1], [0, 0]]
+    assert len(feelings) == 11
+    assert "a 10, b 1" in repr(feelings)
+    assert store.views(text="m", target="effort").classes == ("low", "mid", "high")
+    crowd = store.views(text="m", target="crowd")
+    assert list(crowd.ids) == ["u000", "u002"]  # a tie is no label
+    assert crowd.votes.tolist() == [[1, 0], [0, 1]]
+    for views in (arousal, feelings):
+        tested = [i for fold in folds(views, 2) for i in fold.test_ids]
+        assert sorted(tested) == sorted(views.ids)
+        with pytest.raises(UsageError, match="heads learn nominal and ordinal targets so far"):
+            sweep(views, ("logistic",))
+
+
+def test_rows_that_an_encoder_was_trained_on_are_not_tested_on(tmp_path):
+    store = Store.create(tmp_path / "s", Corpus("c", utterance_table(24, 6)))
+    recipe, ids = Recipe("tuned", "audio"), store.corpus.ids
+    hashes, rng = ["h"] * 24, np.random.default_rng(0)
+    path = store.feature_path("audio", "tuned")
+    with FeatureWriter(path, recipe, ids, hashes, ["x"], trained_on=ids[:5].tolist()) as writer:
+        writer.write(range(24), rng.normal(size=(24, 1)), [Status.OK] * 24, [""] * 24)
+    views = store.views(audio="tuned")
+    with pytest.raises(
+        UsageError, match="5 test utterances are among those that an encoder's weights were trained on"
+    ):
+        sweep(views, ("logistic",), folds=folds(views, 3))
+    unseen = views.select(ids[5:])
+    assert len(sweep(unseen, ("logistic",), folds=folds(unseen, 2)).predictions)
 
 
 def test_labels_follow_their_ids(tmp_path):
@@ -134,47 +271,3 @@ def test_a_corpus_without_groups_must_say_so(tmp_path):
     with pytest.raises(UsageError, match="no groups"):
         folds(views, 4)
     assert len(folds(views, 4, group=None)) == 4
-
-
-@pytest.mark.parametrize("ending", ["npz", "csv", "parquet"])
-def test_matrices_with_ids_come_in_by_id(tmp_path, ending):
-    store = Store.create(tmp_path / "s", Corpus("c", utterance_table(4, 2)))
-    source = tmp_path / f"x.{ending}"
-    frame = pd.DataFrame({"utterance_id": ["u002", "u000"], "smile": [2.0, 0.0], "frown": [np.nan, 1.0]})
-    if ending == "npz":
-        matrix = frame[["smile", "frown"]].to_numpy()
-        np.savez(
-            source,
-            utterance_id=frame["utterance_id"].to_numpy(str),
-            embedding=matrix,
-            dimension=["smile", "frown"],
-        )
-    else:
-        frame.to_csv(source, index=False) if ending == "csv" else frame.to_parquet(source)
-    features = import_features(store, source, "video", "face")
-    assert list(features.dimensions) == ["smile", "frown"]
-    assert features.coverage == {"pending": 0, "ok": 1, "missing": 2, "failed": 1}
-    np.testing.assert_array_equal(features.embedding[0], [0, 1])
-
-
-def test_a_matrix_without_ids_or_with_strangers_is_refused(tmp_path):
-    store = Store.create(tmp_path / "s", Corpus("c", utterance_table(4, 2)))
-    source = tmp_path / "x.npz"
-    np.savez(source, embedding=np.zeros((4, 2)))
-    with pytest.raises(UsageError, match="joined by utterance id only"):
-        import_features(store, source, "video", "face")
-    np.savez(source, utterance_id=["u000", "zz"], embedding=np.zeros((2, 2)))
-    with pytest.raises(UsageError, match=r"1 of 2 ids are not in the corpus, e.g. zz; --ignore-extra"):
-        import_features(store, source, "video", "face")
-    assert import_features(store, source, "video", "part", ignore_extra=True).ok.sum() == 1
-    np.savez(source, utterance_id=["u000", "u000"], embedding=np.zeros((2, 2)))
-    with pytest.raises(UsageError, match="more than once"):
-        import_features(store, source, "video", "face")
-    np.savez(source, utterance_id=np.array(["u000"], dtype=object), embedding=np.zeros((1, 2)))
-    with pytest.raises(MixedSignalsError, match="not readable"):
-        import_features(store, source, "video", "face")
-    for content in (b"", b"PK\x03\x04 cut off"):
-        source.write_bytes(content)
-        with pytest.raises(MixedSignalsError, match="not readable"):
-            import_features(store, source, "video", "face")
-    assert store.feature_sets() == ["video/part"]

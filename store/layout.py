@@ -1,0 +1,232 @@
+"""The HDF5 file of a feature set: named, contiguous blocks at known offsets, and nothing else.
+
+HDF5 gives the file its form, so that any HDF5 reader opens it; the bytes of the blocks are written and mapped as
+plain bytes. HDF5 itself never touches the disk when a file is made or filled: a full disk is then an ordinary error of
+the operating system, and a process killed at any moment leaves a file that opens.
+
+A file may come from anyone, so `read_blocks` takes only what `define_blocks` makes: datasets in the root group by hard
+links, contiguous, inside this file, of plain numbers or fixed-length text. No link is followed out of the file, no
+object is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import h5py
+import numpy as np
+
+from mixed_signals.store.errors import MixedSignalsError
+
+FORMAT = 2
+REASON_BYTES = 200
+SEAL_BYTES = 32
+SEALED = (
+    "utterance_id",
+    "row_hash",
+    "batch",
+    "dimension",
+    "provenance",
+)  # what never changes once a file is made
+_ALIGNMENT = 4096  # blocks begin at whole pages of memory
+
+# Name -> (kinds of numpy type that are taken, axes): N rows, D dimensions, B bytes of provenance, H of a hash.
+_EXPECTED = {
+    "utterance_id": ("S", "N"),
+    "row_hash": ("S", "N"),
+    "status": ("u1", "N"),
+    "reason": ("S", "N"),
+    "checksum": ("u8", "N"),
+    "batch": ("i4", "N"),
+    "dimension": ("S", "D"),
+    "provenance": ("u1", "B"),
+    "seal": ("u1", "H"),
+    "embedding": ("f4 f2", "ND"),
+}
+
+
+class Block(NamedTuple):
+    """Where one dataset lies in the file: its first byte, its shape and its type."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry of the first axis."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def stop(self) -> int:
+        """The first byte after the block."""
+        return self.offset + self.shape[0] * self.row_bytes
+
+    def array(self, buffer: memoryview | bytes) -> np.ndarray:
+        """Return the block as an array over the file's bytes; nothing is copied."""
+        count = int(np.prod(self.shape, dtype=np.int64))
+        return np.frombuffer(buffer, self.dtype, count, self.offset).reshape(self.shape)
+
+
+class Definition(NamedTuple):
+    """A file that is yet to be written: its blocks, its size, and HDF5's own bytes with their offsets."""
+
+    blocks: dict[str, Block]
+    size: int
+    pieces: list[tuple[int, bytes]]
+
+
+def define_blocks(n_rows: int, n_dimensions: int, types: Mapping[str, np.dtype], n_bytes: int) -> Definition:
+    """Lay out a feature set's file.
+
+    Parameters
+    ----------
+    n_rows, n_dimensions : int
+        N and D.
+    types : mapping of str to dtype
+        Types of the blocks whose type is not fixed: `embedding` and the texts (``S<width>``).
+    n_bytes : int
+        Length of the provenance.
+    """
+    lengths = {"N": n_rows, "D": n_dimensions, "B": n_bytes, "H": SEAL_BYTES}
+    allocated = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    allocated.set_layout(h5py.h5d.CONTIGUOUS)
+    allocated.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    allocated.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    sparse, blocks = _Sparse(), {}
+    page = {"alignment_threshold": _ALIGNMENT, "alignment_interval": _ALIGNMENT}
+    with h5py.File(sparse, "w", **page) as file:
+        file.attrs["format"] = FORMAT
+        for name, (kinds, axes) in _EXPECTED.items():
+            shape = tuple(lengths[axis] for axis in axes)
+            dtype = np.dtype(types.get(name, kinds.split()[0]))
+            dataset = file.create_dataset(name, shape, dtype, dcpl=allocated)
+            blocks[name] = Block(dataset.id.get_offset(), shape, dtype)
+    return Definition(blocks, sparse.size, sparse.pieces)
+
+
+def read_blocks(handle: BinaryIO, path: Path) -> dict[str, Block]:
+    """Return the blocks of a feature set's file.
+
+    Parameters
+    ----------
+    handle : binary file
+        Open for reading; what is returned describes this very file, whatever takes its name later.
+    path : Path
+        Its name, for messages.
+
+    Raises
+    ------
+    MixedSignalsError
+        If the file is not a feature set, or holds anything that could lead out of it.
+    """
+    size = handle.seek(0, io.SEEK_END)
+    try:
+        with h5py.File(handle, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise _Refused(f"not of format {FORMAT}")
+            blocks = {name: _checked_block(file, name, size) for name in _EXPECTED}
+    except _Refused as error:
+        raise MixedSignalsError(f"{path}: refused as a feature set: {error}") from None
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise MixedSignalsError(f"{path}: not readable as a feature set ({error})") from error
+    lengths: dict[str, int] = {}
+    for name, (_, axes) in _EXPECTED.items():
+        for axis, length in zip(axes, blocks[name].shape, strict=True):
+            if lengths.setdefault(axis, length) != length:
+                raise MixedSignalsError(
+                    f"{path}: refused as a feature set: shapes do not match ({name} has {length:,}, "
+                    f"others have {lengths[axis]:,})"
+                )
+    return blocks
+
+
+def seal(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the SHA-256 of the arrays that never change once a file is made, shape (32,), uint8."""
+    digest = hashlib.sha256()
+    for name in SEALED:
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+class _Refused(Exception):  # noqa: N818
+    """What is in the file is not taken."""
+
+
+def _checked_block(file: h5py.File, name: str, size: int) -> Block:
+    """Return one dataset's block if it is what we write: a contiguous block of plain values in this file."""
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise _Refused(f"{name} is a {type(link).__name__} to somewhere else")
+    dataset = file[name]
+    kinds, axes = _EXPECTED[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise _Refused(f"{name} is not a dataset")
+    plist = dataset.id.get_create_plist()
+    if plist.get_external_count():
+        raise _Refused(f"{name} lies in another file")
+    if dataset.is_virtual:
+        raise _Refused(f"{name} is a virtual dataset over other files")
+    if plist.get_layout() != h5py.h5d.CONTIGUOUS:
+        raise _Refused(f"{name} is not contiguous")
+    dtype = dataset.dtype
+    if dtype.kind == "O" or not any(dtype.kind == k or dtype.str[1:] == k for k in kinds.split()):
+        raise _Refused(f"{name} holds {dtype}, not plain {'text' if kinds == 'S' else kinds}")
+    shape = dataset.shape
+    if shape is None or len(shape) != len(axes) or 0 in shape:
+        raise _Refused(f"{name} has the shape {shape}")
+    block = Block(dataset.id.get_offset() or size, shape, np.dtype(dtype.str))
+    if block.stop > size:
+        raise _Refused(f"{name} reaches beyond the end of the file")
+    return block
+
+
+class _Sparse(io.RawIOBase):
+    """A file in memory that remembers only what was written: HDF5's own bytes, not the space it allocates."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.pieces: list[tuple[int, bytes]] = []
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self._position if size is None else size
+        return self.size
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        piece = bytes(data)
+        self.pieces.append((self._position, piece))
+        self._position += len(piece)
+        self.size = max(self.size, self._position)
+        return len(piece)
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        start, stop = self._position, self._position + len(buffer)
+        buffer[:] = bytes(len(buffer))
+        for offset, piece in self.pieces:
+            begin, end = max(offset, start), min(offset + len(piece), stop)
+            if begin < end:
+                buffer[begin - start : end - start] = piece[begin - offset : end - offset]
+        self._position = stop
+        return len(buffer)

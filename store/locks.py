@@ -1,0 +1,53 @@
+"""The one lock of the store: a writer's, on the feature set it writes.
+
+It is the operating system's own lock on a small file beside the feature set, so it is free the moment its owner ends,
+however it ends. The file names the owner for the message that a second writer gets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from mixed_signals.store.errors import MixedSignalsError
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Hold the writer's lock of a feature set's file.
+
+    Raises
+    ------
+    MixedSignalsError
+        If another process holds it; the message names host and process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    note = path.with_name(f".{path.name}.lock")
+    lock = filelock.FileLock(str(note))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise MixedSignalsError(
+            f"{path}: {_owner(note)} is writing this feature set; wait for it, or stop it"
+        ) from None
+    try:
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
+        note.write_text(json.dumps(owner), encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _owner(note: Path) -> str:
+    try:
+        owner = json.loads(note.read_text(encoding="utf-8"))
+        return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,97 @@
+"""Which rows of a feature set have to be made, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixed_signals.store.errors import UsageError
+from mixed_signals.store.features import FeatureSet, Status
+from mixed_signals.store.provenance import Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which rows of a feature set have to be made, and why.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        Positions in the corpus, ascending.
+    reasons : dict of str to int
+        How many rows for each reason, e.g. ``{"audio changed": 12}``.
+    keep : ndarray of int, shape (N,)
+        For each corpus row the row of the present file that stays valid, or -1.
+    current : bool
+        Whether the present file already has these ids and row hashes in this order.
+    """
+
+    rows: np.ndarray
+    reasons: dict[str, int]
+    keep: np.ndarray
+    current: bool
+
+
+def plan_rows(
+    existing: FeatureSet | None,
+    recipe: Recipe,
+    ids: Sequence[str] | np.ndarray,
+    row_hashes: Sequence[str] | np.ndarray,
+    *,
+    retry_failed: bool = False,
+) -> Plan:
+    """Compare a feature set with what is asked for; nothing is written.
+
+    Parameters
+    ----------
+    existing : FeatureSet or None
+        What is on disk.
+    recipe : Recipe
+        How the vectors are to be made.
+    ids, row_hashes : sequences of str, length N
+        The corpus's utterances, and what each vector is made of.
+    retry_failed : bool
+        Whether rows that failed are tried again though their media did not change.
+
+    Raises
+    ------
+    UsageError
+        If the file on disk was made by another recipe.
+    """
+    n = len(ids)
+    if existing is None:
+        return Plan(np.arange(n), {"new": n} if n else {}, np.full(n, -1), current=False)
+    if existing.recipe_fingerprint != recipe.fingerprint:
+        raise UsageError(
+            f"{existing.path}: made by another recipe ({_difference(existing.recipe, recipe)}); "
+            "give the new one a name of its own, or remove the file to make it again"
+        )
+    ids, row_hashes = np.asarray(ids, dtype=object), np.asarray(row_hashes, dtype=object)
+    old = pd.Index(existing.ids).get_indexer(pd.Index(ids))
+    unchanged = existing.row_hashes[old] == row_hashes
+    status = existing.status[old]
+    reasons = {
+        "new": old < 0,
+        f"{recipe.modality} changed": ~unchanged,
+        "not yet done": status == Status.PENDING,
+    }
+    if retry_failed:
+        reasons["failed before"] = status == Status.FAILED
+    why = np.select(list(reasons.values()), range(len(reasons)), default=-1)
+    counts = {reason: int((why == number).sum()) for number, reason in enumerate(reasons)}
+    return Plan(
+        rows=np.flatnonzero(why >= 0),
+        reasons={reason: count for reason, count in counts.items() if count},
+        keep=np.where(why < 0, old, -1),
+        current=len(existing) == n and bool((old == np.arange(n)).all() and unchanged.all()),
+    )
+
+
+def _difference(old: Recipe, new: Recipe) -> str:
+    there, now = asdict(old), asdict(new)
+    return "; ".join(
+        f"{key}: {there[key]!r} there, {now[key]!r} now" for key in now if there[key] != now[key]
+    )

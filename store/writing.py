@@ -1,0 +1,326 @@
+"""Feature sets, written: made whole, then filled batch by batch; whatever is written stays.
+
+A file is made under a temporary name with every row `pending` and every byte in place, and then takes its own name.
+After that only bytes of pending rows change: vector, reason and checksum first, the status that makes them count last.
+A process killed at any moment leaves a file that opens, in which no half-written row is `ok`. After a loss of power
+the checksums tell (``mixed-signals store verify``).
+
+Batches are planned once, when the file is made, and kept in it. A batch of which any row is pending is handed out
+whole, so an encoder whose numbers depend on what shares a batch gives the same vectors after an interruption.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import xxhash
+
+from mixed_signals.store.errors import MixedSignalsError
+from mixed_signals.store.features import FeatureSet, Status
+from mixed_signals.store.files import replacing
+from mixed_signals.store.layout import REASON_BYTES, Block, define_blocks, seal
+from mixed_signals.store.locks import sole_writer
+from mixed_signals.store.planning import plan_rows
+from mixed_signals.store.provenance import Recipe
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FILL_BYTES = 1 << 20
+
+
+class FeatureWriter:
+    """Make the rows of a feature set that are not there; a context manager that holds the set's lock.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.h5`` file; made if absent, brought in line with what is asked otherwise.
+    recipe : Recipe
+        How the vectors are made.
+    ids, row_hashes : sequences of str, length N
+        The corpus's utterances, and what each vector is made of.
+    dimensions : sequence of str, length D
+        Names of the columns.
+    versions : mapping of str to str, optional
+        Versions of the libraries in use.
+    trained_on : sequence of str
+        Ids of the utterances that the encoder's weights were trained on.
+    source : mapping, optional
+        Where vectors made elsewhere come from, for the provenance.
+    retry_failed : bool
+        Whether rows that failed are tried again.
+    batches : callable, optional
+        From the rows to be made (ascending corpus positions) to arrays of rows that are encoded together; called when
+        the file is made. All in one batch by default.
+
+    Attributes
+    ----------
+    plan : Plan
+        Which rows are to be made, as found under the lock.
+    batches : list of ndarray of int
+        The batches that are not done, each with all its rows, ascending.
+
+    Raises
+    ------
+    UsageError
+        If the file on disk was made by another recipe.
+    MixedSignalsError
+        If another process writes this feature set, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        ids: Sequence[str] | np.ndarray,
+        row_hashes: Sequence[str] | np.ndarray,
+        dimensions: Sequence[str],
+        *,
+        versions: Mapping[str, str] | None = None,
+        trained_on: Sequence[str] = (),
+        source: Mapping[str, str] | None = None,
+        retry_failed: bool = False,
+        batches: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None,
+    ) -> None:
+        self.path = path
+        self._recipe = recipe
+        self._ids = ids
+        self._row_hashes = row_hashes
+        self._dimensions = dimensions
+        self._versions = dict(versions or {})
+        self._trained_on = list(trained_on)
+        self._source = dict(source or {})
+        self._retry_failed = retry_failed
+        self._make_batches = batches or (lambda rows: [rows])
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(sole_writer(self.path))
+            stack.enter_context(_room_or_error(self.path))
+            existing = FeatureSet(self.path) if self.path.exists() else None
+            self.plan = plan_rows(
+                existing, self._recipe, self._ids, self._row_hashes, retry_failed=self._retry_failed
+            )
+            if existing is None or not self._goes_on(existing):
+                self._make_file(existing)
+            features = FeatureSet(self.path)
+            self._blocks, self._status = features.blocks, features.status
+            self.batches = _unfinished(features.batches, features.status)
+            self._file = os.open(self.path, os.O_RDWR)
+            stack.callback(os.close, self._file)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def write(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        vectors: np.ndarray,
+        status: Sequence[int] | np.ndarray,
+        reasons: Sequence[str],
+    ) -> int:
+        """Write one batch: vectors, reasons and checksums first, then the status that makes them count.
+
+        Rows that are done already stay as they are.
+
+        Parameters
+        ----------
+        rows : sequence of int, length B
+            Corpus positions.
+        vectors : ndarray, shape (B, D)
+            Ignored (NaN is kept) where the status is not `ok`. A vector with a value that is not finite, or that
+            does not fit the type it is stored as, makes its row `failed`.
+        status : sequence of Status, length B
+        reasons : sequence of str, length B
+
+        Returns
+        -------
+        int
+            How many rows were written.
+
+        Raises
+        ------
+        MixedSignalsError
+            If the disk is full; what was written before stays.
+        """
+        at, made = np.asarray(rows, dtype=np.intp), np.asarray(vectors)
+        became = np.array(status, dtype=np.uint8)
+        if (np.diff(at) < 0).any() or self._status[at].any():
+            order = np.argsort(at, kind="stable")
+            order = order[self._status[at[order]] == Status.PENDING]
+            at, made, became = at[order], made[order], became[order]
+            reasons = [reasons[i] for i in order]
+        columns = self._checked(made, became, list(reasons))
+        runs = np.flatnonzero(np.diff(at, prepend=-2, append=-2) != 1).tolist()
+        for name, values in columns.items():
+            for begin, end in pairwise(runs):
+                _put(self._file, self._blocks[name], int(at[begin]), values[begin:end])
+        self._status[at] = columns["status"]
+        return len(at)
+
+    def _checked(self, vectors: np.ndarray, status: np.ndarray, reasons: list[str]) -> dict[str, np.ndarray]:
+        """Return what is stored of one batch, in the order in which it is written: the status comes last."""
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(vectors, dtype=self._blocks["embedding"].dtype)
+        finite = np.isfinite(kept)
+        if not finite.all():
+            for bad in np.flatnonzero((status == Status.OK) & ~finite.all(axis=1)):
+                status[bad] = Status.FAILED
+                reasons[bad] = _why_not_finite(vectors[bad], kept.dtype)
+        ok = status == Status.OK
+        columns = {"embedding": kept, "checksum": row_checksums(kept)}
+        if not ok.all():
+            columns["embedding"] = np.where(ok[:, None], kept, np.array(np.nan, kept.dtype))
+            columns["checksum"] = np.where(ok, columns["checksum"], 0).astype(np.uint64)
+        if any(reasons):
+            columns["reason"] = _fixed(reasons, REASON_BYTES)
+        return columns | {"status": status}
+
+    def _goes_on(self, existing: FeatureSet) -> bool:
+        """Whether the file can be filled as it is: its rows are ours, and those to be made are all pending."""
+        return (
+            self.plan.current
+            and bool((existing.status[self.plan.rows] == Status.PENDING).all())
+            and (not len(self.plan.rows) or self._versions in existing.provenance["versions"])
+        )
+
+    def _make_file(self, existing: FeatureSet | None) -> None:
+        n, keep = len(self._ids), self.plan.keep
+        texts = {
+            "utterance_id": _fixed(self._ids),
+            "row_hash": _fixed(self._row_hashes),
+            "dimension": _fixed(self._dimensions),
+        }
+        provenance = np.frombuffer(json.dumps(self._provenance(existing)).encode(), np.uint8)
+        dtype = np.dtype(self._recipe.store_dtype)
+        types = {name: values.dtype for name, values in texts.items()}
+        types |= {"embedding": dtype, "reason": np.dtype(f"S{REASON_BYTES}")}
+        made = define_blocks(n, len(self._dimensions), types, len(provenance))
+        whole = texts | {"provenance": provenance, "batch": self._numbered_batches(existing)}
+        whole["seal"] = seal(whole)
+        if existing is not None:
+            # Where nothing is kept, the empty bytes of a new file already say pending, no reason, no checksum.
+            held = keep >= 0
+            whole["status"] = np.where(held, existing.status[keep], Status.PENDING).astype(np.uint8)
+            whole["checksum"] = np.where(held, existing.checksums[keep], 0).astype(np.uint64)
+            whole["reason"] = _fixed(np.where(held, existing.reasons[keep], ""), REASON_BYTES)
+        with replacing(self.path) as temporary:
+            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                _reserve(file, made.size)
+                for offset, piece in made.pieces:
+                    _write_all(file, piece, offset)
+                for name, values in whole.items():
+                    _put(file, made.blocks[name], 0, values)
+                for begin, vectors in _kept_vectors(existing, keep, len(self._dimensions), dtype):
+                    _put(file, made.blocks["embedding"], begin, vectors)
+            finally:
+                os.close(file)
+
+    def _provenance(self, existing: FeatureSet | None) -> dict[str, object]:
+        held = existing is not None and bool((self.plan.keep >= 0).any())
+        before = existing.provenance["versions"] if existing is not None and held else []
+        return {
+            "recipe": asdict(self._recipe),
+            "versions": before if self._versions in before else [*before, self._versions],
+            "trained_on": self._trained_on,
+            **self._source,
+        }
+
+    def _numbered_batches(self, existing: FeatureSet | None) -> np.ndarray:
+        """Return the batch of each row, shape (N,): as in the file where it is only taken further, new otherwise."""
+        todo = self.plan.rows
+        if existing is not None and self.plan.current and (existing.status[todo] == Status.PENDING).all():
+            return existing.batches
+        numbers = np.full(len(self._ids), -1, np.int32)
+        for number, rows in enumerate(self._make_batches(todo)):
+            numbers[rows] = number
+        if (numbers[todo] < 0).any() or (numbers >= 0).sum() != len(todo):
+            raise ValueError("the batches are not the rows that are to be made, each once")
+        return numbers
+
+
+def row_checksums(vectors: np.ndarray) -> np.ndarray:
+    """Return the XXH3 (64 bits) of each row's bytes, shape (B,), uint64."""
+    return np.fromiter((xxhash.xxh3_64_intdigest(row) for row in vectors), np.uint64, len(vectors))
+
+
+def _unfinished(batches: np.ndarray, status: np.ndarray) -> list[np.ndarray]:
+    """Return the batches with a pending row, whole."""
+    todo = np.unique(batches[status == Status.PENDING])
+    rows = np.flatnonzero(np.isin(batches, todo))
+    rows = rows[np.argsort(batches[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(batches[rows])) + 1) if len(rows) else []
+
+
+def _kept_vectors(
+    existing: FeatureSet | None, keep: np.ndarray, width: int, dtype: np.dtype
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the whole matrix a stretch of rows at a time: what is kept of the old file, NaN elsewhere."""
+    step = max(1, _FILL_BYTES // (width * dtype.itemsize))
+    empty = np.full((step, width), np.nan, dtype)
+    for begin in range(0, len(keep), step):
+        part = keep[begin : begin + step]
+        if existing is None or (part < 0).all():
+            yield begin, empty[: len(part)]
+        else:
+            yield begin, np.where((part >= 0)[:, None], existing.embedding[part], empty[: len(part)])
+
+
+def _why_not_finite(vector: np.ndarray, dtype: np.dtype) -> str:
+    if np.isfinite(vector).all():
+        return f"{np.abs(vector).max():.3g} does not fit {dtype}; extract with --store-dtype float32"
+    return "the encoder gave a value that is not finite"
+
+
+def _fixed(texts: Sequence[str] | np.ndarray, width: int | None = None) -> np.ndarray:
+    """Return UTF-8 bytes of one fixed width (cut at whole characters), which no reader has to unpickle."""
+    encoded = [text.encode() for text in texts]
+    if width is not None:
+        encoded = [text[:width].decode(errors="ignore").encode() for text in encoded]
+    widest = width or max(map(len, encoded), default=0)
+    return np.array(encoded, dtype=f"S{max(widest, 1)}")
+
+
+@contextmanager
+def _room_or_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise MixedSignalsError(
+            f"{path}: {os.strerror(error.errno or 0).lower()}; what was written is kept: make room and run the "
+            "same command again"
+        ) from error
+
+
+def _reserve(file: int, size: int) -> None:
+    """Give the file its size, and its room on the disk where the system can."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
+
+
+def _put(file: int, block: Block, row: int, values: np.ndarray) -> None:
+    _write_all(file, values.data.cast("B"), block.offset + row * block.row_bytes)
+
+
+def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    while len(data):
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
