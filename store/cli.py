@@ -1,101 +1,269 @@
-"""``mixed-signals store``: look at a store, and bring feature sets into it."""
+"""``mixed-signals store``: look at a store, check it, and bring feature sets in and out."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mixed_signals.store.errors import MixedSignalsError
-from mixed_signals.store.terminal import Debug, make_app, stderr, stdout
+from mixed_signals.store.errors import UsageError
+from mixed_signals.store.terminal import Debug, make_app, progress, split_pairs, stderr, stdout
 
-app = make_app(help="Look at a store, and bring feature sets into it.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from mixed_signals.store.folder import Store
+
+app = make_app(help="Look at a store, check it, and bring feature sets in and out.", no_args_is_help=True)
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+_SLOW_BYTES = 500_000_000  # more than this may take over two seconds to read
 
 
 @app.command()
-def ls(store: StorePath, debug: Debug = False) -> None:
+def ls(store: StorePath, as_json: Json = False, debug: Debug = False) -> None:
     """List the feature sets and runs of a store.
 
     [bold]Example:[/] mixed-signals store ls my.store
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
     from mixed_signals.store.folder import Store
+    from mixed_signals.store.listing import describe_corpus, list_feature_sets, list_runs
 
     opened = Store.open(store)
+    corpus, sets, runs = describe_corpus(opened), list_feature_sets(opened), list_runs(opened)
+    if as_json:
+        _print_json({"corpus": corpus, "feature_sets": sets, "runs": runs})
+        return
+    from mixed_signals.store.tables import feature_set_table, run_table
+
     console = stdout()
-    console.print(str(opened.corpus), highlight=False, markup=False)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("feature set", "dims", "ok", "missing", "failed", "pending", "recipe"):
-        numeric = column not in ("feature set", "recipe")
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
-    for key in opened.feature_sets():
-        try:
-            features = opened[key]
-        except MixedSignalsError as error:
-            stderr().print(f"[yellow]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
-            continue
-        counts = [f"{features.coverage[status]:,}" for status in ("ok", "missing", "failed", "pending")]
-        table.add_row(key, f"{features.shape[1]:,}", *counts, features.recipe_fingerprint[:8])
-    if table.row_count:
-        console.print(table)
-    else:
-        console.print("no feature sets yet; make one with extract-features")
-    console.print(
-        "runs: " + (", ".join(opened.runs()) or "none yet; make one with fit-heads"), highlight=False
-    )
+    console.print(corpus["summary"], highlight=False, markup=False)
+    for found, table, none in (
+        (sets, feature_set_table, "no feature sets yet; make one with extract-features"),
+        (runs, run_table, "no runs yet; make one with fit-heads"),
+    ):
+        readable = [one for one in found if "error" not in one]
+        console.print(table(readable) if readable else none, highlight=False)
+        for one in found:
+            if "error" in one:
+                stderr().print(one["error"], style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def show(
     store: StorePath,
-    features: Annotated[str, typer.Argument(metavar="FEATURES", help="A feature set, e.g. text/minilm.")],
+    features: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FEATURES", help="A feature set, e.g. text/minilm. (default: the whole store)"
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Name every dimension, and every utterance without a vector.")
+    ] = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show where a feature set comes from, its dimensions, and the rows that have no vector.
 
     [bold]Example:[/] mixed-signals store show my.store video/blendshapes
     """
-    from rich.pretty import Pretty
-
     from mixed_signals.store.folder import Store
 
-    found = Store.open(store)[features]
+    if features is None:
+        if as_json:
+            ls(store, as_json=True)
+        else:
+            stdout().print(str(Store.open(store)), highlight=False, markup=False)
+        return
+    from mixed_signals.store.listing import describe_features
+
+    described = describe_features(Store.open(store)[features])
+    if as_json:
+        _print_json(described)
+        return
+    from mixed_signals.store.tables import describe_gaps, provenance_table
+
     console = stdout()
-    console.print(repr(found), highlight=False, markup=False)
-    console.print(Pretty({**found.provenance, "content_fingerprint": found.content_fingerprint}))
-    names = list(found.dimensions)
-    console.print(f"dimensions: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}", highlight=False)
-    for status, reason, ids in found.gaps():
-        line = f"{len(ids):,} {status.name.lower()}{f': {reason}' if reason else ''}: {', '.join(ids)}"
+    console.print(provenance_table(described, everything=everything), highlight=False)
+    for line in describe_gaps(described["gaps"], everything=everything):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    store: StorePath,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 1 if there is an error or a warning.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look for what would spoil results: vectors, labels, groups and splits; each with what mends it.
+
+    Errors cannot be used as they are, warnings would mislead, notes are worth knowing.
+
+    [bold]Example:[/] mixed-signals store doctor my.store --strict
+    """
+    from dataclasses import asdict
+
+    from mixed_signals.store.doctor import N_CHECKS, examine
+    from mixed_signals.store.folder import Store
+
+    opened = Store.open(store)
+    with _progress_over_rows("examining", opened) as advance:
+        findings = examine(opened, advance)
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        from mixed_signals.store.tables import counted, finding_table
+
+        looked = f"{N_CHECKS} checks over {counted(len(opened.feature_sets()), 'feature set')}"
+        console = stdout()
+        if findings:
+            console.print(finding_table(findings), highlight=False)
+        severities = [finding.severity for finding in findings]
+        found = [counted(severities.count(one), one) for one in dict.fromkeys(severities)]
+        console.print(f"{', '.join(found) or 'nothing found'} in {looked}", highlight=False)
+    if strict and any(finding.severity != "note" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(store: StorePath, as_json: Json = False, debug: Debug = False) -> None:
+    """Read every file of a store again and hold it against what was written; exit code 1 if one is corrupt.
+
+    [bold]Example:[/] mixed-signals store verify my.store
+    """
+    from dataclasses import asdict
+
+    from mixed_signals.store.folder import Store
+    from mixed_signals.store.verify import check_files
+
+    opened = Store.open(store)
+    with _progress_over_rows("verifying", opened) as advance:
+        files = list(check_files(opened, advance))
+    if as_json:
+        _print_json([{"ok": file.ok, **asdict(file)} for file in files])
+    else:
+        from rich.filesize import decimal
+
+        from mixed_signals.store.tables import counted, file_table
+
+        console = stdout()
+        console.print(file_table(files), highlight=False)
+        n_corrupt = sum(not file.ok for file in files)
+        size = decimal(sum(file.bytes for file in files))
+        console.print(
+            f"{size} in {counted(len(files), 'file')} read: {f'{n_corrupt:,} corrupt' if n_corrupt else 'all ok'}",
+            highlight=False,
+        )
+    if not all(file.ok for file in files):
+        raise typer.Exit(1)
 
 
 @app.command("import")
 def import_(
     store: StorePath,
-    source: Annotated[Path, typer.Argument(help="A .npz, .csv or .parquet file with utterance ids.")],
+    source: Annotated[
+        Path, typer.Argument(help="A .npz, .csv, .parquet, .pt, .pkl (MMSA) or .csd file with utterance ids.")
+    ],
     modality: Annotated[str, typer.Option(help="text, audio or video.")],
     name: Annotated[str, typer.Option(help="Name of the new feature set.")],
     ignore_extra: Annotated[
         bool,
         typer.Option("--ignore-extra", help="Leave out rows of utterances that the corpus does not have."),
     ] = False,
+    key: Annotated[
+        str | None, typer.Option(help="What the file calls the vectors, where it is not the usual name.")
+    ] = None,
+    entry: Annotated[
+        str | None,
+        typer.Option(
+            help="For .csd: the corpus column that names its entries, e.g. the video.", metavar="COLUMN"
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Bring in vectors made elsewhere, joined by utterance id.
 
-    An .npz holds utterance_id (N) and embedding (N x D); a table holds utterance_id and a column per dimension.
+    An .npz or .pt holds utterance_id (N) and embedding (N x D); a table, utterance_id and a column per dimension.
+
+    Sequences (MMSA's .pkl, the CMU Multimodal SDK's .csd) become their mean over time.
 
     [bold]Example:[/] mixed-signals store import my.store openface.npz --modality video --name openface
     """
-    from mixed_signals.store.exchange import import_features
+    from mixed_signals.store.exchange.incoming import import_features
     from mixed_signals.store.folder import Store
 
-    found = import_features(Store.open(store), source, modality, name, ignore_extra=ignore_extra)
+    found = import_features(
+        Store.open(store), source, modality, name, ignore_extra=ignore_extra, key=key, entry=entry
+    )
     stdout().print(repr(found), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    store: StorePath,
+    to: Annotated[Path, typer.Option(help="The .npz, .parquet or .h5ad file to write.")],
+    key: Annotated[
+        str | None, typer.Argument(metavar="[FEATURES]", help="A feature set, e.g. text/minilm.")
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY=NAME", help="Feature sets of several modalities, joined, instead of one."
+        ),
+    ] = None,
+    target: Annotated[str, typer.Option(help="With --features: the labels that a row needs.")] = "label",
+    missing: Annotated[
+        Literal["drop", "mask"],
+        typer.Option(help="With --features: leave out utterances that lack a modality, or keep them masked."),
+    ] = "drop",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a file that is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write vectors to a file for other tools, with their ids, dimensions, gaps and provenance.
+
+    [bold]Example:[/] mixed-signals store export my.store text/minilm --to minilm.npz
+    """
+    from mixed_signals.store.exchange.outgoing import export_features, export_views
+    from mixed_signals.store.folder import Store
+    from mixed_signals.store.targets import MODALITIES
+
+    names = split_pairs(features, "--features")
+    if (key is None) == (not names):
+        raise UsageError(
+            "name one feature set (FEATURES, e.g. text/minilm), or several joined with --features"
+        )
+    opened = Store.open(store)
+    if key is not None:
+        written = export_features(opened, key, to, replace=replace)
+    else:
+        if unknown := set(names) - set(MODALITIES):
+            raise UsageError(f"--features: {unknown.pop()!r} is none of {', '.join(MODALITIES)}")
+        views = opened.views(**names, target=target, missing=missing)
+        stdout().print(repr(views), highlight=False, markup=False, soft_wrap=True)
+        written = export_views(views, to, replace=replace)
+    stdout().print(f"written: {written}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_json(content: object) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _progress_over_rows(description: str, store: Store) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar over the rows of the feature sets, unless there is little to read."""
+    from mixed_signals.store.listing import list_feature_sets
+
+    found = [one for one in list_feature_sets(store) if "error" not in one]
+    if sum(one["bytes"] for one in found) < _SLOW_BYTES:
+        yield lambda rows: None
+        return
+    with progress(description, sum(sum(one["coverage"].values()) for one in found)) as advance:
+        yield advance

@@ -1,0 +1,133 @@
+"""Checks of a feature set against its corpus: which utterances it has, what it was made of, and with what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from mixed_signals.store.doctor.findings import EXAMPLES, Severity, Symptom, examples
+from mixed_signals.store.doctor.vectors import Subject
+from mixed_signals.store.features import Status
+from mixed_signals.store.provenance import library_versions, text_hashes
+
+
+def no_vector(subject: Subject) -> Iterator[Symptom]:
+    """See a set without a single vector."""
+    features = subject.features
+    if not features.ok.any():
+        mend = f"mixed-signals store show STORE {features.key} says why; mend that, then {subject.remake}"
+        yield Symptom("error", len(features), f"none of {len(features):,} rows is ok", mend)
+
+
+def strangers(subject: Subject) -> Iterator[Symptom]:
+    """See utterances that the corpus does not have."""
+    rows = np.flatnonzero(subject.position < 0)
+    if len(rows):
+        features = subject.features
+        what = (
+            f"{len(rows):,} of {len(features):,} ids not in corpus {subject.corpus.name}, "
+            f"{examples(features.ids[rows])}"
+        )
+        mend = f"import the corpus it was made for (--replace), or {subject.remake}"
+        yield Symptom("error", len(rows), what, mend)
+
+
+def absent_rows(subject: Subject) -> Iterator[Symptom]:
+    """See utterances of the corpus that have no row at all."""
+    has_row = np.zeros(len(subject.corpus), dtype=bool)
+    has_row[subject.position[subject.position >= 0]] = True
+    ids = subject.corpus.ids[~has_row]
+    if len(ids):
+        what = f"{len(ids):,} of {len(has_row):,} utterances without a row, {examples(ids)}"
+        mend = "run extract-features again: it makes what is new"
+        yield Symptom("warning", len(ids), what, subject.remake if subject.imported else mend)
+
+
+def pending_rows(subject: Subject) -> Iterator[Symptom]:
+    """See rows that are not done yet."""
+    mend = "run extract-features again: it goes on where it stopped"
+    yield from _without_vector(
+        subject, Status.PENDING, "warning", subject.remake if subject.imported else mend
+    )
+
+
+def failed_rows(subject: Subject) -> Iterator[Symptom]:
+    """See rows that failed, and why."""
+    mend = "see to what the reasons name, then run extract-features with --retry-failed"
+    yield from _without_vector(
+        subject, Status.FAILED, "warning", subject.remake if subject.imported else mend
+    )
+
+
+def missing_rows(subject: Subject) -> Iterator[Symptom]:
+    """See rows whose utterance has nothing in this modality."""
+    mend = "nothing, if so it is; fit-heads --missing mask keeps these utterances for the models that can see them"
+    yield from _without_vector(subject, Status.MISSING, "note", mend)
+
+
+def changed_texts(subject: Subject) -> Iterator[Symptom]:
+    """See vectors of texts that the corpus no longer has (vectors made elsewhere do not say of what)."""
+    features = subject.features
+    if features.modality != "text" or subject.imported:
+        return
+    now = text_hashes(subject.corpus.utterances["text"])[subject.position]
+    same = features.row_hashes == now
+    changed = np.flatnonzero(features.ok & (subject.position >= 0) & ~same)
+    if len(changed):
+        what = f"{len(changed):,} texts changed since it was made, {examples(features.ids[changed])}"
+        mend = "run extract-features again: it makes only the changed rows"
+        yield Symptom("error", len(changed), what, mend)
+
+
+def trained_on_corpus(subject: Subject) -> Iterator[Symptom]:
+    """See an encoder whose weights were trained on utterances of this corpus."""
+    trained_on = set(subject.features.trained_on)
+    seen = [utterance for utterance in subject.corpus.ids if utterance in trained_on]
+    if seen:
+        what = (
+            f"the encoder's weights were trained on {len(seen):,} of {len(subject.corpus):,} utterances, "
+            f"{examples(seen)}"
+        )
+        mend = "test on other utterances only, or extract with weights that saw none of these"
+        yield Symptom("warning", len(seen), what, mend)
+
+
+def other_versions(subject: Subject) -> Iterator[Symptom]:
+    """See libraries that were of another version when rows were made."""
+    used: dict[str, set[str]] = {}
+    for versions in subject.features.provenance.get("versions", []):
+        for library, version in versions.items():
+            used.setdefault(library, set()).add(version)
+    installed = library_versions(used)
+    other = [
+        f"{library} {' and '.join(sorted(used[library]))} (now {installed[library]})"
+        for library in installed
+        if used[library] != {installed[library]}
+    ]
+    if other:
+        what = "made with other versions than are installed: " + ", ".join(other)
+        mend = (
+            "nothing, as long as rows of one version are compared; to make all of them again, "
+            + subject.remake
+        )
+        yield Symptom("note", len(other), what, mend)
+
+
+def _without_vector(subject: Subject, status: Status, severity: Severity, mend: str) -> Iterator[Symptom]:
+    features = subject.features
+    rows = np.flatnonzero(features.status == status)
+    if not len(rows):
+        return
+    reasons = Counter(features.reasons[rows])
+    named = (
+        [f"{n:,} {reason}" for reason, n in reasons.most_common(EXAMPLES)]
+        if len(reasons) > 1
+        else list(reasons)
+    )
+    why = f": {', '.join(named)}{', ...' if len(reasons) > EXAMPLES else ''}" if any(reasons) else ""
+    what = (
+        f"{len(rows):,} of {len(features):,} rows {status.name.lower()}{why}; {examples(features.ids[rows])}"
+    )
+    yield Symptom(severity, len(rows), what, mend)

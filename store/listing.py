@@ -1,0 +1,98 @@
+"""What a store holds, as plain values that a table or JSON can show; quick, however many rows there are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from mixed_signals.store.errors import MixedSignalsError
+from mixed_signals.store.features import FeatureSet
+from mixed_signals.store.files import read_json
+from mixed_signals.store.folder import Store
+
+
+def describe_corpus(store: Store) -> dict[str, str]:
+    """Describe the corpus of a store as it was when it was imported: its ``name`` and a ``summary`` in lines."""
+    return {"name": store.described["name"], "summary": store.described["summary"]}
+
+
+def list_feature_sets(store: Store) -> list[dict[str, Any]]:
+    """Describe every feature set of a store by what its file's head says; no id, reason or vector is read.
+
+    Returns
+    -------
+    list of dict
+        ``key`` and, where the file can be read, ``dimensions``, ``dtype``, ``bytes``, ``coverage`` (rows by status),
+        ``recipe_fingerprint``, ``versions`` (of the libraries it was last made with) and ``imported_from`` (empty for
+        vectors made here); ``error`` where it cannot.
+    """
+    found = []
+    for key in store.feature_sets():
+        try:
+            found.append(_summary(store[key]))
+        except MixedSignalsError as error:
+            found.append({"key": key, "error": str(error)})
+    return found
+
+
+def list_runs(store: Store) -> list[dict[str, Any]]:
+    """Describe every run of a store.
+
+    Returns
+    -------
+    list of dict
+        ``name`` and, where the run can be read, ``made`` (time, ISO 8601), ``models``, ``utterances``, ``target`` and
+        ``features`` (names by modality); ``error`` where it cannot.
+    """
+    found: list[dict[str, Any]] = []
+    for name in store.runs():
+        folder = store.run_path(name)
+        try:
+            info, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
+            made = datetime.fromtimestamp((folder / "run.json").stat().st_mtime, UTC).astimezone()
+            found.append(
+                {
+                    "name": name,
+                    "made": made.isoformat(timespec="seconds"),
+                    "models": len({row["model"] for row in metrics}),
+                    "utterances": info["n_utterances"],
+                    "target": info["target"],
+                    "features": {modality: one["name"] for modality, one in info["features"].items()},
+                }
+            )
+        except (MixedSignalsError, OSError) as error:
+            found.append({"name": name, "error": str(error)})
+        except (KeyError, TypeError) as error:
+            found.append({"name": name, "error": f"{folder}: run.json or metrics.json lacks {error}"})
+    return found
+
+
+def describe_features(features: FeatureSet) -> dict[str, Any]:
+    """Describe one feature set in full: where it comes from, its dimensions and the rows without a vector."""
+    return {
+        **_summary(features),
+        "path": str(features.path),
+        "recipe": asdict(features.recipe),
+        "provenance": {name: said for name, said in features.provenance.items() if name != "recipe"},
+        "content_fingerprint": features.content_fingerprint,
+        "dimension_names": features.dimensions.tolist(),
+        "gaps": [
+            {"status": status.name.lower(), "reason": reason, "ids": ids}
+            for status, reason, ids in features.gaps()
+        ],
+    }
+
+
+def _summary(features: FeatureSet) -> dict[str, Any]:
+    versions = features.provenance.get("versions", [])
+    return {
+        "key": features.key,
+        "dimensions": features.shape[1],
+        "dtype": str(features.dtype),
+        "bytes": features.path.stat().st_size,
+        "coverage": features.coverage,
+        "recipe_fingerprint": features.recipe_fingerprint,
+        "versions": versions[-1] if versions else {},
+        "imported_from": features.provenance.get("imported_from", ""),
+    }

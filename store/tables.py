@@ -1,0 +1,164 @@
+"""Tables for the terminal: what a store holds, what is wrong with it, what its files are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from mixed_signals.store.terminal import describe_gap
+
+if TYPE_CHECKING:
+    from mixed_signals.store.doctor import Finding
+    from mixed_signals.store.verify import CheckedFile
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+_SHOWN_DIMENSIONS = 8
+_SHOWN_IDS = 3
+_RATE_BYTES = 1_000_000  # a rate of less says nothing
+
+
+def feature_set_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Return feature sets as `list_feature_sets` describes them, a row each."""
+    table = _table("feature set", "vectors", "size", "rows", "recipe", "made with", wraps={"made with"})
+    for one in found:
+        table.add_row(
+            one["key"],
+            f"{one['dimensions']:,} {one['dtype']}",
+            decimal(one["bytes"]),
+            "\n".join(f"{n:,} {status}" for status, n in one["coverage"].items() if n),
+            one["recipe_fingerprint"][:8],
+            _made_with(one),
+        )
+    return table
+
+
+def run_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Return runs as `list_runs` describes them, a row each."""
+    table = _table("run", "made", "models", "utterances", "target", "of", wraps={"of"})
+    for one in found:
+        table.add_row(
+            one["name"],
+            one["made"][:16].replace("T", " "),
+            f"{one['models']:,}",
+            f"{one['utterances']:,}",
+            one["target"],
+            ", ".join(f"{modality}/{name}" for modality, name in one["features"].items()),
+        )
+    return table
+
+
+def provenance_table(described: Mapping[str, Any], *, everything: bool = False) -> Table:
+    """Return one feature set as `describe_features` describes it, a line for each thing that is known of it."""
+    recipe, said = dict(described["recipe"]), dict(described["provenance"])
+    versions, trained_on = said.pop("versions", []), said.pop("trained_on", [])
+    names = described["dimension_names"]
+    shown = names if everything else names[:_SHOWN_DIMENSIONS]
+    rows = {
+        "feature set": described["key"],
+        "rows": ", ".join(f"{n:,} {status}" for status, n in described["coverage"].items() if n),
+        "vectors": f"{described['dimensions']:,} x {described['dtype']}",
+        "encoder": recipe.pop("encoder"),
+        "weights": recipe.pop("weights"),
+        "preprocessing": _pairs(recipe.pop("preprocessing")),
+        "layer": recipe.pop("layer"),
+        "pooling": recipe.pop("pooling"),
+        "computed in": recipe.pop("dtype"),
+        "kept in": recipe.pop("store_dtype"),
+        **{name: str(value) for name, value in recipe.items() if name != "modality"},
+        "versions": "\n".join(_pairs(one) for one in versions),
+        "trained on": counted(len(trained_on), "utterance") if trained_on else "",
+        "imported from": said.pop("imported_from", ""),
+        **{name.replace("_", " "): str(value) for name, value in said.items()},
+        "recipe": described["recipe_fingerprint"],
+        "content": described["content_fingerprint"],
+        "file": f"{described['path']} ({decimal(described['bytes'])})",
+        "dimensions": ", ".join(shown) + (", ..." if len(shown) < len(names) else ""),
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        if value:
+            table.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
+    return table
+
+
+def describe_gaps(gaps: Iterable[Mapping[str, Any]], *, everything: bool = False) -> list[str]:
+    """Return a line for the rows without a vector that share a reason, with three of their ids, or all."""
+    if not everything:
+        return [describe_gap(**gap) for gap in gaps]
+    return [
+        f"{len(gap['ids']):,} {gap['status']}{': ' if gap['reason'] else ''}{gap['reason']} ({', '.join(gap['ids'])})"
+        for gap in gaps
+    ]
+
+
+def finding_table(findings: Iterable[Finding]) -> Table:
+    """Return what `examine` found: what is wrong, and below it what mends it."""
+    table = _table("severity", "where", "what, and what mends it", wraps={"what, and what mends it"})
+    table.leading = 1
+    for finding in findings:
+        table.add_row(
+            Text(finding.severity, style=_COLOURS[finding.severity]),
+            Text(finding.where),
+            _what_and_mend(finding.what, finding.mend),
+        )
+    return table
+
+
+def file_table(files: Iterable[CheckedFile]) -> Table:
+    """Return what `check_files` read, a row for each file, and below a corrupt one what is wrong and what mends it."""
+    table = _table("file", "", "size", "MB/s", wraps={"file"})
+    for file in files:
+        what = file.what
+        if file.rows:
+            what += (
+                ": " + ", ".join(file.rows[:_SHOWN_IDS]) + (", ..." if len(file.rows) > _SHOWN_IDS else "")
+            )
+        name = Text(file.path, overflow="fold")
+        table.add_row(
+            name if file.ok else Text("\n").join([name, _what_and_mend(what, file.mend)]),
+            Text("ok", style="green") if file.ok else Text("corrupt", style="red"),
+            decimal(file.bytes),
+            f"{file.bytes / 1e6 / file.seconds:,.0f}" if file.bytes >= _RATE_BYTES else "",
+        )
+    return table
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "error"), counted(2, "error")
+    ('1 error', '2 errors')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _table(*columns: str, wraps: Iterable[str] = ()) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    numbers = ("vectors", "size", "models", "utterances", "MB/s")
+    for column in columns:
+        table.add_column(
+            column, justify="right" if column in numbers else "left", no_wrap=column not in wraps
+        )
+    return table
+
+
+def _what_and_mend(what: str, mend: str) -> Text:
+    return Text(what).append(f"\nmend: {mend}", style="dim")
+
+
+def _made_with(one: Mapping[str, Any]) -> str:
+    """Return where vectors made elsewhere come from, or the first library of those they were made with."""
+    if one["imported_from"]:
+        return f"from {one['imported_from']}"
+    return _pairs(dict(list(one["versions"].items())[:1]))
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())

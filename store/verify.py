@@ -1,0 +1,207 @@
+"""Are the files of a store what was written? Every byte that has a checksum is read again.
+
+Vectors are held against the checksum of their row, the ids and provenance of a feature set against its seal, tables
+against the SHA-256 in ``corpus.json``; the files of runs are read to their end. What is wrong is told apart from what
+is merely not done: rows that are `pending` may hold half a vector, which nobody reads.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mixed_signals.store.blocks import row_blocks
+from mixed_signals.store.errors import MixedSignalsError
+from mixed_signals.store.features import Status
+from mixed_signals.store.files import read_json, read_parquet
+from mixed_signals.store.folder import Store
+from mixed_signals.store.provenance import file_hash
+from mixed_signals.store.writing import row_checksums
+
+_TABLES = ("utterances.parquet", "ratings.parquet")
+_RUN_FILES = ("run.json", "predictions.parquet", "gates.parquet", "metrics.json")
+_IMPORT_AGAIN = "put a copy back, or import the corpus again with mixed-signals corpus import --replace"
+_MAKE_AGAIN = "remove it, then extract or import it again"
+_FIT_AGAIN = "remove the run's folder, then fit it again under the same name"
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """One file of a store, or one folder of a run's small files, read again.
+
+    Attributes
+    ----------
+    path : str
+        Below the store, with ``/``.
+    what : str
+        What is wrong; empty where nothing is.
+    mend : str
+        What to do about it; empty where nothing is wrong.
+    rows : tuple of str
+        Ids of the utterances whose vectors are corrupt.
+    bytes : int
+        How much was read.
+    seconds : float
+        How long that took.
+    """
+
+    path: str
+    what: str
+    mend: str
+    rows: tuple[str, ...]
+    bytes: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.what
+
+
+class Corrupt(MixedSignalsError):  # noqa: N818 - reads as what it says
+    """A file is not what was written.
+
+    Attributes
+    ----------
+    rows : tuple of str
+        Ids of the utterances whose vectors are corrupt.
+    """
+
+    def __init__(self, what: str, rows: Sequence[str] = ()) -> None:
+        super().__init__(what)
+        self.rows = tuple(rows)
+
+
+def check_files(store: Store, on_progress: Callable[[int], None] | None = None) -> list[CheckedFile]:
+    """Read every file of a store again.
+
+    Parameters
+    ----------
+    store : Store
+    on_progress : callable, optional
+        Called with the number of rows of feature sets just read.
+
+    Returns
+    -------
+    list of CheckedFile
+        The corpus first, then the feature sets, then the runs.
+    """
+    return [*_corpus_files(store), *_feature_files(store, on_progress), *_run_files(store)]
+
+
+def _corpus_files(store: Store) -> Iterator[CheckedFile]:
+    described = store.path / "corpus.json"
+    yield _checked(store, described, partial(_recorded_checksums, described), _IMPORT_AGAIN)
+    try:
+        recorded = _recorded_checksums(described)
+    except MixedSignalsError:
+        return
+    for name, checksum in recorded.items():
+        table = store.path / name
+        yield _checked(store, table, partial(_check_table, table, checksum), _IMPORT_AGAIN)
+
+
+def _feature_files(store: Store, on_progress: Callable[[int], None] | None) -> Iterator[CheckedFile]:
+    for key in store.feature_sets():
+        path = store.path / "features" / f"{key}.h5"
+        yield _checked(store, path, partial(_check_vectors, store, key, on_progress), _MAKE_AGAIN)
+
+
+def _run_files(store: Store) -> Iterator[CheckedFile]:
+    for run in sorted((store.path / "runs").glob("[!.]*/")):
+        for entry in sorted({*run.glob("[!.]*"), *(run / name for name in _RUN_FILES)}):
+            if entry.is_dir() or entry.suffix in _READERS:
+                yield _checked(store, entry, partial(_check_readable, entry), _FIT_AGAIN)
+
+
+def _checked(store: Store, path: Path, look: Callable[[], object], mend: str) -> CheckedFile:
+    began = time.perf_counter()
+    what = ""
+    rows: tuple[str, ...] = ()
+    try:
+        look()
+    except FileNotFoundError:
+        what = "is not there"
+    except (MixedSignalsError, OSError) as error:
+        what = str(error).removeprefix(f"{path}: ").replace(f"{store.path}{os.sep}", "")
+        rows = error.rows if isinstance(error, Corrupt) else ()
+    return CheckedFile(
+        path=path.relative_to(store.path).as_posix(),
+        what=what,
+        mend=mend if what else "",
+        rows=rows,
+        bytes=sum(file.stat().st_size for file in _files(path)),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _recorded_checksums(described: Path) -> dict[str, str]:
+    """Return the SHA-256 of each table of the corpus, as ``corpus.json`` has it."""
+    content = read_json(described)
+    recorded = content.get("tables") if isinstance(content, dict) else None
+    if not isinstance(recorded, dict) or _TABLES[0] not in recorded:
+        raise Corrupt("has no checksums of the corpus's tables")
+    return {name: recorded[name] for name in _TABLES if name in recorded}
+
+
+def _check_table(path: Path, checksum: str) -> None:
+    if file_hash(path) != checksum:
+        raise Corrupt("its bytes are not those that were written")
+
+
+def _check_vectors(store: Store, key: str, on_progress: Callable[[int], None] | None) -> None:
+    """Hold the file's head and every vector against their checksums, and see that missing and failed rows are NaN."""
+    features = store[key]
+    if not features.is_sealed():
+        raise Corrupt("its ids, row hashes or provenance are not what was written")
+    corrupt: list[np.ndarray] = []
+    for start, block in row_blocks(features):
+        rows = slice(start, start + len(block))
+        status, checksums = features.status[rows], features.checksums[rows]
+        ok = status == Status.OK
+        wrong = ok & (row_checksums(block) != checksums)
+        empty = (status == Status.MISSING) | (status == Status.FAILED)
+        wrong[empty] = ~np.isnan(block[empty]).all(axis=1)
+        corrupt.append(start + np.flatnonzero(wrong))
+        if on_progress is not None:
+            on_progress(len(block))
+    found = features.ids[np.concatenate(corrupt)]
+    if len(found):
+        raise Corrupt(f"{len(found):,} of {len(features):,} rows are not what was written", found)
+
+
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        raise FileNotFoundError(path)
+    for file in _files(path):
+        _READERS[file.suffix](file)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the file, or the files of a folder that can be read again."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.suffix in _READERS)
+    return [path] if path.is_file() else []
+
+
+def _read_safetensors(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise MixedSignalsError(f"{path}: not readable as safetensors ({error})") from error
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    ".json": read_json,
+    ".parquet": read_parquet,
+    ".safetensors": _read_safetensors,
+}

@@ -1,0 +1,368 @@
+"""Each check sees what is planted for it, names it, and sees nothing in a sound store."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mixed_signals.store import (
+    Corpus,
+    FeatureWriter,
+    MixedSignalsError,
+    Recipe,
+    Status,
+    Store,
+    Target,
+    blocks,
+)
+from mixed_signals.store.doctor import CORPUS_CHECKS, FEATURE_CHECKS, N_CHECKS, examine
+from mixed_signals.store.doctor.vectors import scan
+from mixed_signals.store.provenance import row_hash, text_hashes
+
+N, D = 12, 4
+
+
+def table(**columns):
+    return pd.DataFrame(
+        {
+            "utterance_id": [f"u{i}" for i in range(N)],
+            "text": [f"words {i}" for i in range(N)],
+            "label": ["calm", "warm"] * (N // 2),
+            "group": [f"g{i // 3}" for i in range(N)],
+            **columns,
+        }
+    )
+
+
+def vectors(seed=0):
+    return np.random.default_rng(seed).normal(size=(N, D)).astype(np.float32)
+
+
+def store_with(folder, utterances=None, **corpus):
+    utterances = table() if utterances is None else utterances
+    return Store.create(folder / "store", Corpus("planted", utterances, **corpus))
+
+
+def put(
+    store, X, modality="text", name="enc", status=None, reasons=None, hashes=None, dtype="float32", **writer
+):
+    """Write a feature set of the store's utterances and return it."""
+    ids = store.corpus.ids
+    if hashes is None:
+        texts = store.corpus.utterances["text"]
+        hashes = text_hashes(texts) if modality == "text" else [row_hash(modality, i) for i in ids]
+    recipe = Recipe(name, modality, store_dtype=dtype)
+    path = store.feature_path(modality, name)
+    status = np.full(len(ids), Status.OK) if status is None else np.asarray(status)
+    names = [f"d{i}" for i in range(X.shape[1])]
+    with FeatureWriter(path, recipe, ids, hashes, names, **writer) as file:
+        rows = np.flatnonzero(status != Status.PENDING)
+        said = reasons or [""] * len(ids)
+        file.write(rows, X[rows], status[rows], [said[row] for row in rows])
+    return store[f"{modality}/{name}"]
+
+
+def poke(features, row, column, value):
+    """Put a value into the file behind everyone's back."""
+    block = features.blocks["embedding"]
+    with features.path.open("r+b") as file:
+        file.seek(block.offset + row * block.row_bytes + column * block.dtype.itemsize)
+        file.write(np.array(value, block.dtype).tobytes())
+
+
+def found(store):
+    return {(one.where, one.check): one for one in examine(store)}
+
+
+def only(store):
+    """Return the one finding of a store that has one fault."""
+    (one,) = examine(store)
+    return one
+
+
+def test_a_sound_store_gives_no_finding(tmp_path):
+    store = store_with(tmp_path)
+    put(store, vectors())
+    put(store, vectors(1), "audio")
+    assert examine(store) == []
+    assert len(CORPUS_CHECKS) + len(FEATURE_CHECKS) + 1 == N_CHECKS
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_in_an_ok_row_is_an_error(tmp_path, value):
+    store = store_with(tmp_path)
+    features = put(store, vectors())
+    poke(features, 4, 2, value)
+    one = only(store)
+    assert (one.severity, one.where, one.check, one.count) == ("error", "text/enc", "not-finite", 1)
+    assert "u4" in one.what
+    assert "remove the file" in one.mend
+
+
+def test_what_is_not_ok_may_be_nan(tmp_path):
+    store = store_with(tmp_path)
+    status = np.full(N, Status.OK)
+    status[:3] = [Status.PENDING, Status.MISSING, Status.FAILED]
+    put(store, vectors(), status=status)
+    assert not {check for _, check in found(store)} & {"not-finite", "identical-vectors"}
+
+
+def test_infinity_in_float16_is_told_from_other_faults(tmp_path):
+    store = store_with(tmp_path)
+    features = put(store, vectors(), dtype="float16")
+    poke(features, 2, 0, np.inf)
+    poke(features, 3, 0, np.nan)
+    checks = found(store)
+    assert "u2" in checks["text/enc", "float16-overflow"].what
+    assert "u3" in checks["text/enc", "not-finite"].what
+    assert checks["text/enc", "not-finite"].count == 1
+
+
+def test_values_that_float16_cannot_hold_are_a_note(tmp_path):
+    store = store_with(tmp_path)
+    X = vectors()
+    X[5, 1] = -65505
+    put(store, X)
+    one = only(store)
+    assert (one.severity, one.check, one.count) == ("note", "too-large-for-float16", 1)
+    assert "d1" in one.what
+
+
+def test_dimensions_that_never_vary(tmp_path):
+    store = store_with(tmp_path)
+    X = vectors()
+    X[:, 1], X[:, 2], X[:, 3] = 0, 2.5, -1
+    put(store, X)
+    checks = found(store)
+    zero, constant = checks["text/enc", "zero-dimensions"], checks["text/enc", "constant-dimensions"]
+    assert (zero.severity, zero.count, constant.severity, constant.count) == ("warning", 1, "note", 2)
+    assert "d1" in zero.what
+    assert "d2, d3" in constant.what
+
+
+def test_one_vector_in_all_rows_is_one_error_and_not_four(tmp_path):
+    store = store_with(tmp_path)
+    put(store, np.zeros((N, D), np.float32))
+    assert (only(store).check, only(store).severity) == ("one-vector", "error")
+
+
+def test_one_vector_of_several_utterances(tmp_path):
+    store = store_with(tmp_path)
+    X = vectors()
+    X[7] = X[3]
+    put(store, X)
+    put(store, X, "audio")
+    checks = found(store)
+    for key in ("text/enc", "audio/enc"):
+        assert (checks[key, "identical-vectors"].severity, checks[key, "identical-vectors"].count) == (
+            "warning",
+            2,
+        )
+        assert "u3 = u7" in checks[key, "identical-vectors"].what
+
+
+@pytest.mark.parametrize("again", ["words 3", " Words  3"])
+def test_utterances_that_share_a_text_may_share_a_vector(tmp_path, again):
+    store = store_with(tmp_path, table(text=[f"words {i}" if i != 7 else again for i in range(N)]))
+    X = vectors()
+    X[7] = X[3]
+    put(store, X)
+    one = only(store)
+    assert (one.severity, one.check, one.count) == ("note", "identical-vectors", 2)
+    assert "same text" in one.what
+
+
+def test_vectors_made_elsewhere_are_compared_by_what_the_corpus_knows(tmp_path):
+    media = [f"{i}.wav" for i in range(N)]
+    media[4] = media[5]
+    store = store_with(tmp_path, table(media=media))
+    X = vectors()
+    X[4], X[7] = X[5], X[3]
+    by_vector = [row_hash(vector.tobytes()) for vector in X]
+    put(store, X, "video", hashes=by_vector, source={"imported_from": "x.npz"})
+    warning, note = examine(store)
+    assert (warning.severity, note.severity) == ("warning", "note")
+    assert "u3 = u7" in warning.what
+    assert "u4 = u5" in note.what
+
+
+def test_rows_without_a_vector_are_counted_with_their_reasons(tmp_path):
+    store = store_with(tmp_path)
+    status = np.full(N, Status.OK)
+    status[:7] = [Status.FAILED] * 3 + [Status.MISSING] * 2 + [Status.PENDING] * 2
+    reasons = ["no sound", "no sound", "broken file", "no face", "no face", *[""] * 7]
+    put(store, vectors(), "video", status=status, reasons=reasons)
+    checks = found(store)
+    failed = checks["video/enc", "failed-rows"]
+    assert failed.what == "3 of 12 rows failed: 2 no sound, 1 broken file; e.g. u0, u1, u2"
+    assert "--retry-failed" in failed.mend
+    assert checks["video/enc", "missing-rows"].what == "2 of 12 rows missing: no face; e.g. u3, u4"
+    assert checks["video/enc", "pending-rows"].what == "2 of 12 rows pending; e.g. u5, u6"
+    severities = [checks["video/enc", f"{name}-rows"].severity for name in ("failed", "missing", "pending")]
+    assert severities == ["warning", "note", "warning"]
+
+
+def test_a_set_without_a_vector_is_an_error(tmp_path):
+    store = store_with(tmp_path)
+    put(store, vectors(), "audio", status=[Status.FAILED] * N, reasons=["no sound"] * N)
+    assert found(store)["audio/enc", "no-vector"].severity == "error"
+
+
+def test_a_set_for_another_corpus(tmp_path):
+    put(store_with(tmp_path), vectors(), "audio")
+    ids = ["x0", "x1", *[f"u{i}" for i in range(2, N)]]
+    store = Store.create(tmp_path / "store", Corpus("other", table(utterance_id=ids)), replace=True)
+    checks = found(store)
+    assert (checks["audio/enc", "strangers"].severity, checks["audio/enc", "strangers"].count) == ("error", 2)
+    assert "u0, u1" in checks["audio/enc", "strangers"].what
+    assert "x0, x1" in checks["audio/enc", "absent-rows"].what
+
+
+def test_texts_that_changed_since(tmp_path):
+    put(store_with(tmp_path), vectors())
+    texts = ["other words" if i == 5 else f"words {i}" for i in range(N)]
+    store = Store.create(tmp_path / "store", Corpus("planted", table(text=texts)), replace=True)
+    one = only(store)
+    assert (one.severity, one.check, one.count) == ("error", "changed-texts", 1)
+    assert "u5" in one.what
+
+
+def test_weights_that_were_trained_on_the_corpus(tmp_path):
+    store = store_with(tmp_path)
+    put(store, vectors(), trained_on=["u1", "u2", "someone else's"])
+    one = only(store)
+    assert (one.severity, one.check, one.count) == ("warning", "trained-on-corpus", 2)
+
+
+def test_versions_that_are_not_installed_now(tmp_path):
+    store = store_with(tmp_path)
+    put(store, vectors(), versions={"numpy": np.__version__, "pandas": "0.1", "no-such-library": "1"})
+    one = only(store)
+    assert (one.severity, one.check, one.count) == ("note", "other-versions", 1)
+    assert f"pandas 0.1 (now {pd.__version__})" in one.what
+
+
+def test_a_file_that_cannot_be_read_is_an_error_and_the_others_are_examined(tmp_path):
+    store = store_with(tmp_path)
+    features = put(store, vectors())
+    poke(put(store, vectors(1), "audio"), 0, 0, np.nan)
+    os.truncate(features.path, 100)
+    checks = found(store)
+    assert checks["text/enc", "readable"].severity == "error"
+    assert "enc.h5" in checks["text/enc", "readable"].what
+    assert ("audio/enc", "not-finite") in checks
+
+
+def test_a_corpus_that_cannot_be_read_ends_the_examination(tmp_path):
+    store = store_with(tmp_path)
+    (store.path / "utterances.parquet").write_bytes(b"no table")
+    with pytest.raises(MixedSignalsError, match=r"utterances\.parquet"):
+        examine(Store.open(store.path))
+
+
+@pytest.mark.parametrize("n_without", [N, 2])
+def test_utterances_without_a_group(tmp_path, n_without):
+    group = ["" if i < n_without else f"g{i // 3}" for i in range(N)]
+    one = only(store_with(tmp_path, table(group=group)))
+    assert (one.severity, one.check, one.count) == ("warning", "no-groups", n_without)
+    assert "--group" in one.mend
+
+
+def test_groups_and_speakers_in_two_splits(tmp_path):
+    split = ["train"] * 5 + ["test"] * 7  # g1 is rows 3 to 5
+    speaker = ["ann", "bob"] * (N // 2)
+    checks = examine(store_with(tmp_path, table(split=split, speaker=speaker)))
+    assert [(one.check, one.severity, one.count) for one in checks] == [
+        ("groups-across-splits", "warning", 1),
+        ("groups-across-splits", "warning", 2),
+    ]
+    assert "1 of 4 values of group" in checks[0].what
+    assert "g1" in checks[0].what
+    assert "ann, bob" in checks[1].what
+
+
+def test_a_column_that_is_the_group_again_is_not_reported_again(tmp_path):
+    rows = table(split=["train"] * 5 + ["test"] * 7)
+    assert len(examine(store_with(tmp_path, rows.assign(speaker=rows["group"])))) == 1
+
+
+def test_one_recording_in_two_splits(tmp_path):
+    split = ["train"] * 6 + ["test"] * 6
+    media = [f"{i}.wav" for i in range(N)]
+    media[9], media[10] = media[0], media[1]
+    start = [0.0] * N
+    start[10] = 1.0  # another stretch of the file
+    one = only(store_with(tmp_path, table(split=split, media=media, start=start)))
+    assert (one.severity, one.check, one.count) == ("error", "media-across-splits", 2)
+    assert "u0, u9" in one.what
+
+
+def test_classes_that_one_group_has_alone(tmp_path):
+    label = ["calm", "warm"] * (N // 2)
+    label[0], label[1] = "odd", "odd"
+    effort = ["low", "high"] * (N // 2)
+    declared = (Target("effort", "ordinal", ("low", "mid", "high")),)
+    checks = examine(store_with(tmp_path, table(label=label, effort=effort), declared=declared))
+    said = {one.what: one.severity for one in checks}
+    assert said == {
+        "1 of 3 classes of label in fewer than 2 groups, e.g. odd (1)": "warning",
+        "1 of 3 classes of effort in fewer than 2 groups, e.g. mid (0)": "warning",
+    }
+
+
+def test_utterances_with_fewer_than_two_ratings(tmp_path):
+    ratings = pd.DataFrame(
+        {
+            "utterance_id": [f"u{i}" for i in range(1, N)] + ["u1"],
+            "value": "calm",
+            "count": [1] + [2] * (N - 2) + [1],
+        }
+    )
+    one = only(store_with(tmp_path, ratings=ratings))
+    assert (one.severity, one.check, one.count) == ("note", "few-ratings", 1)
+    assert "u0" in one.what
+
+
+def test_errors_come_first_and_notes_last(tmp_path):
+    rows = table(split=["train"] * 5 + ["test"] * 7)
+    store = store_with(tmp_path, rows)
+    X = vectors()
+    X[:, 1] = 3
+    poke(put(store, X), 0, 0, np.nan)
+    assert [one.severity for one in examine(store)] == ["error", "warning", "note"]
+
+
+VALUES = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    X=arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=VALUES),
+    data=st.data(),
+    half=st.booleans(),
+)
+def test_reading_in_blocks_finds_what_reading_at_once_finds(X, data, half):
+    class Set:
+        shape, dtype = X.shape, np.dtype(np.float16 if half else np.float32)
+        ok = data.draw(arrays(bool, len(X)))
+
+    with np.errstate(over="ignore"):
+        Set.embedding = X = X.astype(Set.dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_BLOCK_BYTES", 3 * X.shape[1] * X.itemsize)
+        seen = []
+        result = scan(Set(), seen.append)
+    finite = np.isfinite(X).all(axis=1)
+    sound = X[Set.ok & finite].astype(np.float64)
+    overflowed = Set.ok & ~finite & ~np.isnan(X).any(axis=1) & half
+    assert result.rows.tolist() == np.flatnonzero(Set.ok & finite).tolist()
+    assert result.overflowed.tolist() == np.flatnonzero(overflowed).tolist()
+    assert result.bad.tolist() == np.flatnonzero(Set.ok & ~finite & ~overflowed).tolist()
+    assert (result.low == sound.min(axis=0, initial=np.inf)).all()
+    assert (result.high == sound.max(axis=0, initial=-np.inf)).all()
+    assert sum(seen) == len(X)
+    assert max(seen) <= 3
