@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, progress, split_pairs, stderr, stdout
+from mixed_signals.store.terminal import Debug, make_app, progress, split_pairs, stderr, stdout, working
 
 if TYPE_CHECKING:
     from mixed_signals.store.folder import Store
@@ -200,9 +200,10 @@ def import_(
     from mixed_signals.store.exchange.incoming import import_features
     from mixed_signals.store.folder import Store
 
-    found = import_features(
-        Store.open(store), source, modality, name, ignore_extra=ignore_extra, key=key, entry=entry
-    )
+    with working(f"reading {source}"):
+        found = import_features(
+            Store.open(store), source, modality, name, ignore_extra=ignore_extra, key=key, entry=entry
+        )
     stdout().print(repr(found), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -242,13 +243,15 @@ def export(
         )
     opened = Store.open(store)
     if key is not None:
-        written = export_features(opened, key, to, replace=replace)
+        with working(f"writing {to}"):
+            written = export_features(opened, key, to, replace=replace)
     else:
         if unknown := set(names) - set(MODALITIES):
             raise UsageError(f"--features: {unknown.pop()!r} is none of {', '.join(MODALITIES)}")
         views = opened.views(**names, target=target, missing=missing)
         stdout().print(repr(views), highlight=False, markup=False, soft_wrap=True)
-        written = export_views(views, to, replace=replace)
+        with working(f"writing {to}"):
+            written = export_views(views, to, replace=replace)
     stdout().print(f"written: {written}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -31,6 +31,7 @@ import pandas as pd
 from mixed_signals.store import cells, targets
 from mixed_signals.store.checks import Problem, checked_ratings, checked_utterances
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.provenance import text_hashes
 from mixed_signals.store.targets import MODALITIES as MODALITIES
 from mixed_signals.store.targets import Target
 
@@ -186,6 +187,16 @@ class Corpus:
     def ids(self) -> np.ndarray:
         """Utterance ids in corpus order, shape (N,), as Python strings."""
         return self.utterances["utterance_id"].to_numpy(dtype=object)
+
+    @cached_property
+    def id_bytes(self) -> np.ndarray:
+        """Utterance ids in corpus order, shape (N,), UTF-8 of one fixed width."""
+        return np.array([utterance.encode() for utterance in self.ids])
+
+    @cached_property
+    def text_hash_bytes(self) -> np.ndarray:
+        """What identifies each utterance's text, shape (N,), bytes: `text_hashes` as a feature set stores them."""
+        return text_hashes(self.utterances["text"]).astype(np.bytes_)
 
     def target(self, name: str) -> Target:
         """Return a declared target, or the column `name` as a nominal one: its values are the classes.

@@ -11,7 +11,7 @@ import typer
 
 from mixed_signals.store.corpora import FORMATS
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, split_pairs, stderr, stdout
+from mixed_signals.store.terminal import Debug, make_app, split_pairs, stderr, stdout, working
 
 if TYPE_CHECKING:
     from mixed_signals.store.corpus import Corpus
@@ -112,18 +112,18 @@ def import_(
     targets = [parse_target(key, value) for key, value in split_pairs(target, "--target").items()]
     root = None if media_root is None else as_media_root(media_root)
     reader = import_module(f"mixed_signals.store.corpora.{FORMATS[format_].module}")
-    if FORMATS[format_].is_table:
-        corpus = reader.read_corpus(
-            sources, columns, name=name, ratings=ratings, media_root=root, targets=targets
-        )
-    else:
-        corpus = reader.read_corpus(sources[0], name=name, media_root=root)
-        if targets:
-            corpus = replaced(corpus, declared=(*corpus.declared, *targets))
-    made = Store.create(store, corpus, replace=replace)
+    with working(f"reading {sources[0]}"):
+        if FORMATS[format_].is_table:
+            corpus = reader.read_corpus(
+                sources, columns, name=name, ratings=ratings, media_root=root, targets=targets
+            )
+        else:
+            corpus = reader.read_corpus(sources[0], name=name, media_root=root)
+            if targets:
+                corpus = replaced(corpus, declared=(*corpus.declared, *targets))
+        made = Store.create(store, corpus, replace=replace)
     console = stdout()
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)
-    console.print(_targets_line(corpus), highlight=False, markup=False, soft_wrap=True)
     _warn_of_absent_media(corpus)
 
 
@@ -142,10 +142,6 @@ def _check_call(format_: str, sources: list[Path], table_flags: list[str]) -> No
         raise UsageError(f"--{flag}: goes with tables ({tables}); {format_} knows its own columns")
     if len(sources) > 1:
         raise UsageError(f"{sources[1]}: {format_} takes one SOURCE, the {FORMATS[format_].about}")
-
-
-def _targets_line(corpus: Corpus) -> str:
-    return "targets: " + ("; ".join(map(str, corpus.targets)) or "none (--label or --target names one)")
 
 
 def _warn_of_absent_media(corpus: Corpus) -> None:
@@ -182,7 +178,6 @@ def show(
     corpus = Store.open(store).corpus
     console = stdout()
     console.print(str(corpus), highlight=False, markup=False, soft_wrap=True)
-    console.print(_targets_line(corpus), highlight=False, markup=False, soft_wrap=True)
     table = corpus.utterances
     for column in (c for c in OPTIONAL_COLUMNS if c in table):
         given = table[column][table[column].notna() & (table[column].astype(object) != "")]

@@ -68,7 +68,10 @@ class Store:
             if not replace:
                 raise UsageError(f"{path}: holds a store already; --replace puts this corpus in its place")
         elif store.path.exists() and any(store.path.iterdir()):
-            raise UsageError(f"{path}: exists and is not empty")
+            raise UsageError(
+                f"{path}: exists and is not empty; name a new folder (or remove this one, if making a store in it was "
+                "interrupted)"
+            )
         tables = {"utterances.parquet": corpus.utterances}
         if corpus.ratings is not None:
             tables["ratings.parquet"] = corpus.ratings
@@ -84,6 +87,8 @@ class Store:
             "tables": {name: file_hash(store.path / name) for name in tables},
         }
         write_json(store.path / "corpus.json", described)
+        if "ratings.parquet" not in tables:
+            (store.path / "ratings.parquet").unlink(missing_ok=True)
         return cls.open(path)
 
     @classmethod
@@ -129,7 +134,9 @@ class Store:
         """What ``corpus.json`` says: name, media root, targets, a summary, the tables' checksums. No table is read."""
         described = read_json(self._own("corpus.json"))
         if not isinstance(described, dict) or described.get("format") != FORMAT:
-            raise MixedSignalsError(f"{self.path}: corpus.json is not of a store of format {FORMAT}")
+            raise MixedSignalsError(
+                f"{self.path}: corpus.json is not of a store of format {FORMAT}; import the corpus again with --replace"
+            )
         wrong = [key for key, type_ in _DESCRIBED.items() if not isinstance(described.get(key), type_)]
         if wrong or "utterances.parquet" not in described["tables"]:
             raise MixedSignalsError(

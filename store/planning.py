@@ -67,7 +67,7 @@ def plan_rows(
     if existing.recipe_fingerprint != recipe.fingerprint:
         raise UsageError(
             f"{existing.path}: made by another recipe ({_difference(existing.recipe, recipe)}); "
-            "give the new one a name of its own, or remove the file to make it again"
+            "give the new one a name of its own (--name), or remove the file to make it again"
         )
     ids, row_hashes = np.asarray(ids, dtype=object), np.asarray(row_hashes, dtype=object)
     old = pd.Index(existing.ids).get_indexer(pd.Index(ids))

@@ -126,6 +126,13 @@ def describe_gap(status: str, reason: str, ids: list[str]) -> str:
 
 
 @contextmanager
+def working(description: str) -> Iterator[None]:
+    """Show that something is going on whose length is not known."""
+    with stderr().status(_escape(description)):
+        yield
+
+
+@contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar with rate and remaining time on standard error; yields ``advance(n)``."""
     from rich.progress import (

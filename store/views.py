@@ -13,7 +13,6 @@ import pandas as pd
 from mixed_signals.store.corpus import MODALITIES, Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet, Status, read_side_by_side
-from mixed_signals.store.provenance import text_hashes
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -191,7 +190,7 @@ class Views:
                 raise MixedSignalsError(f"a mask of {rows.shape} does not fit {len(self)} utterances")
             kept = np.flatnonzero(rows)
         else:
-            found = self._index.get_indexer(pd.Index(rows.astype(object)))
+            found = self._index.get_indexer(pd.Index(rows, dtype=object))
             unknown = sorted(set(rows[found < 0]))
             if unknown:
                 raise MixedSignalsError(f"{len(unknown)} ids are not in these views, e.g. {unknown[:3]}")
@@ -234,7 +233,7 @@ class Views:
 
     @cached_property
     def _index(self) -> pd.Index:
-        return pd.Index(self.ids)
+        return pd.Index(self.ids, dtype=object)
 
     def _described_target(self) -> str:
         if self.kind == "interval":
@@ -303,8 +302,9 @@ def join(
     y, classes = y[keep], described.classes
     votes = corpus.votes(target)[keep] if described.votes is not None else None
     if described.kind in ("nominal", "ordinal"):
-        occur = np.isin(np.array(classes, dtype=object), y)
-        classes = tuple(label for label, here in zip(classes, occur, strict=True) if here)
+        here = set(y)
+        occur = np.array([label in here for label in classes])
+        classes = tuple(label for label in classes if label in here)
         votes = None if votes is None else votes[:, occur]
     return Views(
         utterances=corpus.utterances[keep].reset_index(drop=True),
@@ -321,16 +321,20 @@ def join(
 
 def _positions(corpus: Corpus, features: FeatureSet) -> np.ndarray:
     """Return where each corpus utterance stands in a feature set, -1 where it does not; refuse strangers' ids."""
-    if len(features) == len(corpus) and np.array_equal(features.ids, corpus.ids):
+    if np.array_equal(features.id_bytes, corpus.id_bytes):
         return np.arange(len(corpus))
-    known = pd.Index(corpus.ids)
-    strange = known.get_indexer(pd.Index(features.ids)) < 0
+    order = np.argsort(corpus.id_bytes)
+    at = order.take(np.searchsorted(corpus.id_bytes, features.id_bytes, sorter=order), mode="clip")
+    strange = corpus.id_bytes[at] != features.id_bytes
     if strange.any():
         raise MixedSignalsError(
             f"{features.key}: {int(strange.sum())} of {len(features)} ids are not in corpus "
             f"{corpus.name}, e.g. {list(features.ids[strange][:3])}; it was made for other utterances"
         )
-    found: np.ndarray = pd.Index(features.ids).get_indexer(known)
+    found = np.full(len(corpus), -1)
+    found[at] = np.arange(len(features))
+    if np.count_nonzero(found >= 0) < len(features):
+        raise MixedSignalsError(f"{features.path}: refused as a feature set: an utterance id repeats")
     return found
 
 
@@ -343,8 +347,7 @@ def _refuse_changed_texts(corpus: Corpus, features: FeatureSet, found: np.ndarra
     """Refuse vectors of texts that the corpus no longer has (vectors made elsewhere do not say of what)."""
     if features.modality != "text" or "imported_from" in features.provenance:
         return
-    now = text_hashes(corpus.utterances["text"])
-    changed = (found >= 0) & features.ok[found] & (features.row_hashes[found] != now)
+    changed = (found >= 0) & features.ok[found] & (features.row_hash_bytes[found] != corpus.text_hash_bytes)
     if changed.any():
         raise MixedSignalsError(
             f"{features.key}: {int(changed.sum())} texts changed since it was made, e.g. of "

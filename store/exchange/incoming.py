@@ -15,7 +15,7 @@ from mixed_signals.store.errors import UsageError
 from mixed_signals.store.exchange.matrices import Matrix, Request, refuse_strangers
 from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.folder import Store
-from mixed_signals.store.provenance import Recipe, file_hash
+from mixed_signals.store.provenance import Recipe, file_hash, fingerprint
 from mixed_signals.store.writing import FeatureWriter
 
 
@@ -112,8 +112,9 @@ def import_features(
         encoder=name,
         modality=modality,
         layer="",
+        dtype="",
         pooling=matrix.pooling,
-        preprocessing={"imported_dimensions": matrix.dimensions},
+        preprocessing={"dimensions": fingerprint(list(matrix.dimensions))},
     )
     made_of = [hashlib.sha256(vector.tobytes()).hexdigest()[:32] for vector in vectors]
     origin = {"imported_from": source.name, "source_sha256": file_hash(source)}

@@ -117,7 +117,7 @@ def test_the_group_majority_sentinel_sees_what_groups_give_away_and_nothing_else
     views = store.views(text="planted")
     by_group = np.where(np.array([int(g[1:]) for g in views.groups]) % 2, "calm", "warm")
     for labels, low, high in ((by_group, 0.95, 1.0), (views.y, 0.4, 0.6)):
-        here = replace(views, utterances=views.utterances.assign(label=labels))
+        here = replace(views, y=labels)
         results = group_majority(here, folds(here, 4), here.groups)
         right = [
             np.array(here.classes)[P.argmax(axis=1)] == here.select(ids).y[np.argsort(np.argsort(ids))]
