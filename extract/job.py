@@ -39,6 +39,8 @@ class Task:
     plan : Plan
     row_hashes : ndarray of str, shape (N,)
         What each row is made of, in corpus order.
+    entry_hashes : ndarray of bytes, shape (N,)
+        What the corpus says of each row.
     retry_failed : bool
         Whether rows that failed are tried again.
     gone : int
@@ -50,6 +52,7 @@ class Task:
     path: Path
     plan: Plan
     row_hashes: np.ndarray
+    entry_hashes: np.ndarray
     retry_failed: bool
     gone: int
 
@@ -117,8 +120,9 @@ def plan(
         gone = 0
         if existing is not None and recipe.modality != "text":
             hashes, gone = _keep_gone(store, existing, hashes, of_media)
-        todo = plan_rows(existing, recipe, store.corpus.ids, hashes, retry_failed=retry_failed)
-        tasks.append(Task(encoder, recipe, path, todo, hashes, retry_failed, gone))
+        entries = store.corpus.entry_hash_bytes(recipe.modality)
+        todo = plan_rows(existing, recipe, store.corpus.ids, hashes, entries, retry_failed=retry_failed)
+        tasks.append(Task(encoder, recipe, path, todo, hashes, entries, retry_failed, gone))
     return tasks
 
 
@@ -165,6 +169,7 @@ def run(
             store.corpus.ids,
             task.row_hashes,
             encoder.dimensions,
+            entry_hashes=task.entry_hashes,
             versions=library_versions(encoder.libraries),
             retry_failed=task.retry_failed,
             batches=lambda todo: _batches(encoder, clips, todo),
@@ -252,6 +257,8 @@ def _columns(encoded: Sequence[Encoded], width: int) -> tuple[np.ndarray, list[S
     vectors = np.full((len(encoded), width), np.nan, np.float32)
     for row, one in enumerate(encoded):
         if one.vector is not None:
+            if one.vector.shape != (width,):
+                raise ValueError(f"the encoder gave a vector of shape {one.vector.shape}, not ({width},)")
             vectors[row] = one.vector
     return vectors, [one.status for one in encoded], [one.reason for one in encoded]
 
@@ -276,12 +283,12 @@ def _clips(store: Store) -> list[Clip]:
 def _keep_gone(
     store: Store, existing: FeatureSet, hashes: np.ndarray, of_media: dict[str, str]
 ) -> tuple[np.ndarray, int]:
-    """Let a row keep its vector while its media file is not there (a disk that is not mounted, say)."""
-    media = store.corpus.utterances["media"]
-    absent = (media.map(of_media) == ABSENT).to_numpy() & (media != "").to_numpy()
+    """Let a row stay while its media file is not there (a disk that is not mounted, say); it must be the same cut."""
+    absent = (store.corpus.utterances["media"].map(of_media) == ABSENT).to_numpy()
     old = pd.Index(existing.ids).get_indexer(pd.Index(store.corpus.ids))
-    gone = absent & (old >= 0) & existing.ok[old]
-    return np.where(gone, existing.row_hashes[old], hashes), int(gone.sum())
+    same_cut = existing.entry_hash_bytes[old] == store.corpus.cut_hash_bytes
+    gone = absent & same_cut & (old >= 0) & (existing.status[old] != Status.PENDING)
+    return np.where(gone, existing.row_hashes[old], hashes), int((gone & existing.ok[old]).sum())
 
 
 def _row_hashes(store: Store, modality: str, of_media: dict[str, str]) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Content hashes of a corpus's media files, remembered so that an unchanged file is not read again.
 
-What is remembered stands in the store (``features/.media.parquet``): for each path the size, the time of the last
-change, and the SHA-256. A file is read again when size or time differ. One that was changed just before it was read is
+What is remembered stands in the store (``features/.media.parquet``): for each file the size, the times of its last
+change, and the SHA-256. A file is read again when one of these differs. One that was changed just before it was read is
 not remembered: a second change could bear the same time.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,17 +15,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from mixed_signals.store import Store, UsageError
+from mixed_signals.store import MixedSignalsError, Store, UsageError
 from mixed_signals.store.files import read_parquet, write_parquet
 from mixed_signals.store.provenance import file_hash
 
-ABSENT = "absent"  # stands for the hash of a media file that is not there
+ABSENT = "absent"  # stands for the hash of a media file that is not there, or cannot be read
+NONE = "none"  # stands for the hash where the corpus names no media
 _SETTLED_NS = 2_000_000_000  # the coarsest clock that file systems keep
-_COLUMNS = ["media", "size", "changed_ns", "sha256"]
+_COLUMNS = ["path", "size", "modified_ns", "changed_ns", "sha256"]
 
 
 def media_hashes(store: Store) -> dict[str, str]:
-    """Return the hash of every media file of the corpus by its path there, `ABSENT` where there is no file.
+    """Return the hash of every media file of the corpus by its entry there.
+
+    Returns
+    -------
+    dict of str to str
+        `ABSENT` where there is no file that can be read, `NONE` for the empty entry.
 
     Raises
     ------
@@ -39,37 +46,44 @@ def media_hashes(store: Store) -> dict[str, str]:
             f"{root}: the media root is not there (moved, or not mounted? --media-root says where)"
         )
     paths = {media: store.corpus.media_path(media) for media in store.corpus.utterances["media"].unique()}
-    stats = {
-        media: (path, path.stat()) for media, path in paths.items() if path is not None and path.is_file()
-    }
-    memory = store.path / "features" / ".media.parquet"
+    marks = {path: _marks(path) for path in paths.values() if path is not None}
+    memory = store.inside("features", ".media.parquet")
     known = _remembered(memory)
-    hashes = dict.fromkeys(paths, ABSENT)
-    todo = []
-    for media, (_, stat) in stats.items():
-        before = known.get(media)
-        if before is not None and before[:2] == (stat.st_size, stat.st_mtime_ns):
-            hashes[media] = before[2]
-        else:
-            todo.append(media)
-    if not todo:
-        return hashes
-    now = time.time_ns()
-    with ThreadPoolExecutor() as pool:
-        hashes.update(zip(todo, pool.map(lambda media: file_hash(stats[media][0]), todo), strict=True))
-    settled = [
-        (media, stat.st_size, stat.st_mtime_ns, hashes[media])
-        for media, (_, stat) in stats.items()
-        if stat.st_mtime_ns < now - _SETTLED_NS
-    ]
-    with suppress(OSError):  # a store that cannot be written to is read from all the same
-        write_parquet(memory, pd.DataFrame(settled, columns=_COLUMNS))
-    return hashes
+    hashes = {path: known[path, *mark] for path, mark in marks.items() if mark and (path, *mark) in known}
+    todo = [path for path, mark in marks.items() if mark and path not in hashes]
+    if todo:
+        now = time.time_ns()
+        with ThreadPoolExecutor() as pool:
+            hashes |= {path: sha for path, sha in zip(todo, pool.map(_hash, todo), strict=True) if sha}
+        settled = [
+            (str(path), *mark, hashes[path])
+            for path, mark in marks.items()
+            if mark and path in hashes and max(mark[1:]) < now - _SETTLED_NS
+        ]
+        with suppress(OSError):  # a store that cannot be written to is read from all the same
+            write_parquet(memory, pd.DataFrame(settled, columns=_COLUMNS))
+    return {media: NONE if path is None else hashes.get(path, ABSENT) for media, path in paths.items()}
 
 
-def _remembered(memory: Path) -> dict[str, tuple[int, int, str]]:
-    """Return size, time of change and hash by media path; nothing where none is remembered."""
-    if not memory.is_file():
-        return {}
-    table = read_parquet(memory)
-    return {media: (size, changed, sha256) for media, size, changed, sha256 in table[_COLUMNS].to_numpy()}
+def _marks(path: Path) -> tuple[int, int, int] | None:
+    """Return size, time of modification and time of change of a file, or None where there is none."""
+    with suppress(OSError):
+        stat = os.stat(path)
+        if path.is_file():
+            return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    return None
+
+
+def _hash(path: Path) -> str | None:
+    with suppress(OSError):  # the encoder will say of each row what is wrong
+        return file_hash(path)
+    return None
+
+
+def _remembered(memory: Path) -> dict[tuple[Path, int, int, int], str]:
+    """Return hashes by path, size and times; nothing where none is remembered."""
+    with suppress(MixedSignalsError, KeyError, TypeError):
+        if memory.is_file():
+            rows = read_parquet(memory)[_COLUMNS].to_numpy()
+            return {(Path(path), size, modified, changed): sha for path, size, modified, changed, sha in rows}
+    return {}

@@ -130,6 +130,7 @@ def sweep(
     folds = list(folds if folds is not None else make_folds(views, group=group))
     groups = views.groups if group is None or group == "group" else views.groups_by(group)
     _refuse_shared_groups(views, folds, None if group is None else groups)
+    _refuse_repeats(folds)
     _refuse_training_rows(views, folds)
     fits = [
         Fit(name, subset, fold, seed)
@@ -174,6 +175,16 @@ def sweep(
         },
         heads={result.fit.file_stem: result.head for result in fitted},
     )
+
+
+def _refuse_repeats(folds: Sequence[Fold]) -> None:
+    """Refuse folds of one number, and a fold that names an utterance twice."""
+    if len({(fold.partition, fold.fold) for fold in folds}) < len(folds):
+        raise UsageError("two folds have the same partition and number; number each one")
+    for fold in folds:
+        ids = [*fold.train_ids, *fold.test_ids]
+        if len(set(ids)) < len(ids):
+            raise UsageError(f"fold {fold.fold} names an utterance twice")
 
 
 def _refuse_training_rows(views: Views, folds: Sequence[Fold]) -> None:

@@ -31,7 +31,7 @@ import pandas as pd
 from mixed_signals.store import cells, targets
 from mixed_signals.store.checks import Problem, checked_ratings, checked_utterances
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.provenance import text_hashes
+from mixed_signals.store.provenance import cut_hashes, text_hashes
 from mixed_signals.store.targets import MODALITIES as MODALITIES
 from mixed_signals.store.targets import Target
 
@@ -197,6 +197,16 @@ class Corpus:
     def text_hash_bytes(self) -> np.ndarray:
         """What identifies each utterance's text, shape (N,), bytes: `text_hashes` as a feature set stores them."""
         return text_hashes(self.utterances["text"]).astype(np.bytes_)
+
+    @cached_property
+    def cut_hash_bytes(self) -> np.ndarray:
+        """What identifies which part of which media entry each utterance is, shape (N,), bytes."""
+        table = self.utterances
+        return cut_hashes(table["media"], table["start"], table["end"]).astype(np.bytes_)
+
+    def entry_hash_bytes(self, modality: str) -> np.ndarray:
+        """Return what identifies what the corpus says of each utterance in a modality, shape (N,), bytes."""
+        return self.text_hash_bytes if modality == "text" else self.cut_hash_bytes
 
     def target(self, name: str) -> Target:
         """Return a declared target, or the column `name` as a nominal one: its values are the classes.

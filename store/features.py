@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,8 @@ from mixed_signals.store.layout import SEALED, read_blocks, seal
 from mixed_signals.store.provenance import Recipe, fingerprint
 
 _BLOCK_BYTES = 1 << 19  # bytes copied at a time: they stay in the processor's cache
+_MOST_THREADS = 4  # that copy at once: more do not help, memory is then the limit
+_THREAD_BYTES = 1 << 26  # less is not worth a second thread
 
 
 class Status(IntEnum):
@@ -55,6 +59,8 @@ class FeatureSet:
         XXH3 of each vector's bytes, where the status is `ok`.
     batches : ndarray of int32, shape (N,)
         Which batch each row was planned in.
+    buffer : memoryview
+        The file's bytes.
 
     Raises
     ------
@@ -67,7 +73,7 @@ class FeatureSet:
         try:
             with path.open("rb") as handle:
                 self.blocks = read_blocks(handle, path)
-                self._bytes = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+                self.buffer = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as error:
             raise MixedSignalsError(f"{path}: not readable ({error})") from error
         self.shape: tuple[int, int] = self.blocks["embedding"].shape  # type: ignore[assignment]
@@ -81,6 +87,9 @@ class FeatureSet:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened_again, (self.path, self._array("seal").tobytes(), self.status)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {name}" for name, n in self.coverage.items() if n)
@@ -130,6 +139,14 @@ class FeatureSet:
         """What each row was made of, as a hash, shape (N,), as Python strings."""
         return self._texts("row_hash")
 
+    @property
+    def entry_hash_bytes(self) -> np.ndarray:
+        """What the corpus said of each row when it was made, shape (N,), bytes; empty where it is not known.
+
+        Of text its hash, of media which part of which entry: what can be compared without reading media.
+        """
+        return self._array("entry_hash")
+
     @cached_property
     def reasons(self) -> np.ndarray:
         """Why a row is missing or failed, shape (N,), as Python strings; empty otherwise."""
@@ -155,8 +172,9 @@ class FeatureSet:
                 and all(isinstance(text, str) for one in versions for item in one.items() for text in item)
                 and all(isinstance(utterance, str) for utterance in trained_on)
             ):
+                json.dumps(said, ensure_ascii=False).encode()  # no halves of characters
                 return dict(said)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise MixedSignalsError(f"{self.path}: refused as a feature set: its provenance is not readable")
 
@@ -223,7 +241,7 @@ class FeatureSet:
         read_side_by_side([(self, rows, out)])
 
     def _array(self, name: str) -> np.ndarray:
-        return self.blocks[name].array(self._bytes)
+        return self.blocks[name].array(self.buffer)
 
     def _texts(self, name: str) -> np.ndarray:
         try:
@@ -231,6 +249,15 @@ class FeatureSet:
         except UnicodeDecodeError as error:
             raise MixedSignalsError(f"{self.path}: refused as a feature set: {name} is not UTF-8") from error
         return np.array(texts, dtype=object)
+
+
+def _opened_again(path: Path, sealed: bytes, status: np.ndarray) -> FeatureSet:
+    """Open the file of a set that was handed to another process; refuse it if its rows may stand elsewhere now."""
+    features = FeatureSet(path)
+    if features._array("seal").tobytes() != sealed:
+        raise MixedSignalsError(f"{path}: was made anew since it was opened; open the store again")
+    features.status = status
+    return features
 
 
 def read_side_by_side(parts: Sequence[tuple[FeatureSet, np.ndarray, np.ndarray]]) -> None:
@@ -250,11 +277,19 @@ def read_side_by_side(parts: Sequence[tuple[FeatureSet, np.ndarray, np.ndarray]]
     ]
     row_bytes = sum(out.shape[1] * out.itemsize for _, _, out in parts)
     n, step = len(parts[0][1]), max(1, _BLOCK_BYTES // row_bytes)
-    for begin in range(0, n, step):
-        for matrix, rows, out, in_file_order in steps:
-            part, target = rows[begin : begin + step], out[begin : begin + step]
-            if in_file_order:
-                target[:] = matrix[part[0] : part[-1] + 1]
-            else:
-                target[:] = matrix[part]
-                target[part < 0] = np.nan
+
+    def copy(first: int, stop: int) -> None:
+        for begin in range(first, stop, step):
+            end = min(begin + step, stop)
+            for matrix, rows, out, in_file_order in steps:
+                part, target = rows[begin:end], out[begin:end]
+                if in_file_order:
+                    target[:] = matrix[part[0] : part[-1] + 1]
+                else:
+                    target[:] = matrix[part]
+                    target[part < 0] = np.nan
+
+    threads = min(_MOST_THREADS, os.cpu_count() or 1, 1 + n * row_bytes // _THREAD_BYTES)
+    bounds = np.linspace(0, n, threads + 1).astype(int).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(copy, bounds[:-1], bounds[1:]))

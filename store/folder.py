@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mixed_signals.store.views import Views
 
 FORMAT = 2
+_STAGED = ".new-"
 _DESCRIBED = {"name": str, "media_root": str | None, "targets": list, "summary": str, "tables": dict}
 
 
@@ -76,7 +78,7 @@ class Store:
         if corpus.ratings is not None:
             tables["ratings.parquet"] = corpus.ratings
         for name, table in tables.items():
-            write_parquet(store.path / name, table)
+            write_parquet(store.path / f"{_STAGED}{name}", table)
         root = corpus.media_root
         described = {
             "format": FORMAT,
@@ -84,11 +86,9 @@ class Store:
             "media_root": str(root.resolve()) if isinstance(root, Path) else root,
             "targets": [asdict(target) for target in corpus.targets],
             "summary": str(corpus),
-            "tables": {name: file_hash(store.path / name) for name in tables},
+            "tables": {name: file_hash(store.path / f"{_STAGED}{name}") for name in tables},
         }
-        write_json(store.path / "corpus.json", described)
-        if "ratings.parquet" not in tables:
-            (store.path / "ratings.parquet").unlink(missing_ok=True)
+        write_json(store.path / f"{_STAGED}corpus.json", described)
         return cls.open(path)
 
     @classmethod
@@ -107,11 +107,27 @@ class Store:
             If the folder holds no store, or the media root is not a folder.
         """
         store = cls(Path(path), None if media_root is None else Path(media_root))
+        store._take_staged()
         if not (store.path / "corpus.json").is_file():
             raise UsageError(f"{path}: no store here (make one with: mixed-signals corpus import)")
         if store.media_root is not None and not store.media_root.is_dir():
             raise UsageError(f"{media_root}: the media root is not a folder (--media-root)")
         return store
+
+    def _take_staged(self) -> None:
+        """Put a corpus that was written beside the present one in its place, also where a killed process left it.
+
+        Its description is written last and taken last: while it waits, all of the new corpus is there.
+        """
+        if not (self.path / f"{_STAGED}corpus.json").is_file():
+            return
+        tables = read_json(self.inside(f"{_STAGED}corpus.json"))["tables"]
+        for name in ("utterances.parquet", "ratings.parquet", "corpus.json"):
+            staged = self.path / f"{_STAGED}{name}"
+            if staged.is_file():
+                os.replace(staged, self.path / name)
+            elif name not in (*tables, "corpus.json"):
+                (self.path / name).unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return f"<Store {self.path}>"
@@ -132,7 +148,7 @@ class Store:
     @cached_property
     def described(self) -> dict[str, Any]:
         """What ``corpus.json`` says: name, media root, targets, a summary, the tables' checksums. No table is read."""
-        described = read_json(self._own("corpus.json"))
+        described = read_json(self.inside("corpus.json"))
         if not isinstance(described, dict) or described.get("format") != FORMAT:
             raise MixedSignalsError(
                 f"{self.path}: corpus.json is not of a store of format {FORMAT}; import the corpus again with --replace"
@@ -158,7 +174,7 @@ class Store:
             expected = described["tables"].get(name)
             if expected is None:
                 continue
-            path = self._own(name)
+            path = self.inside(name)
             if not path.is_file() or file_hash(path) != expected:
                 raise MixedSignalsError(
                     f"{path}: does not belong to corpus.json (changed, or an import was interrupted); import the "
@@ -185,7 +201,7 @@ class Store:
                 f"{self.path}: corpus.json: a target is not readable ({error})"
             ) from error
 
-    def _own(self, *parts: str) -> Path:
+    def inside(self, *parts: str) -> Path:
         """Return the path of a file of this store.
 
         Raises
@@ -208,7 +224,7 @@ class Store:
         """
         if modality not in MODALITIES:
             raise UsageError(f"modality {modality!r}: use text, audio or video")
-        return self._own("features", modality, f"{checked_name(name, 'feature set')}.h5")
+        return self.inside("features", modality, f"{checked_name(name, 'feature set')}.h5")
 
     def feature_sets(self) -> list[str]:
         """Return the keys of the feature sets, ``<modality>/<name>``, sorted."""
@@ -273,6 +289,6 @@ class Store:
         """Return the names of the runs, sorted."""
         return sorted(path.parent.name for path in (self.path / "runs").glob("[!.]*/run.json"))
 
-    def run_path(self, name: str) -> Path:
-        """Return the folder of a run, whether it is there or not."""
-        return self._own("runs", checked_name(name, "run"))
+    def run_path(self, name: str, *parts: str) -> Path:
+        """Return the folder of a run, or the path of something in it, whether it is there or not."""
+        return self.inside("runs", checked_name(name, "run"), *parts)

@@ -25,19 +25,15 @@ from mixed_signals.store.errors import MixedSignalsError
 FORMAT = 2
 REASON_BYTES = 200
 SEAL_BYTES = 32
-SEALED = (
-    "utterance_id",
-    "row_hash",
-    "batch",
-    "dimension",
-    "provenance",
-)  # what never changes once a file is made
+# What never changes once a file is made.
+SEALED = ("utterance_id", "row_hash", "entry_hash", "batch", "dimension", "provenance")
 _ALIGNMENT = 4096  # blocks begin at whole pages of memory
 
 # Name -> (kinds of numpy type that are taken, axes): N rows, D dimensions, B bytes of provenance, H of a hash.
 _EXPECTED = {
     "utterance_id": ("S", "N"),
     "row_hash": ("S", "N"),
+    "entry_hash": ("S", "N"),
     "status": ("u1", "N"),
     "reason": ("S", "N"),
     "checksum": ("u8", "N"),
@@ -128,7 +124,7 @@ def read_blocks(handle: BinaryIO, path: Path) -> dict[str, Block]:
     try:
         with h5py.File(handle, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise _Refused(f"not of format {FORMAT}")
+                raise _Refused(f"not of format {FORMAT}; remove it, then extract or import it again")
             blocks = {name: _checked_block(file, name, size) for name in _EXPECTED}
     except _Refused as error:
         raise MixedSignalsError(f"{path}: refused as a feature set: {error}") from None

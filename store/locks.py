@@ -30,6 +30,8 @@ def sole_writer(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     note = path.with_name(f".{path.name}.lock")
+    if note.is_symlink():
+        raise MixedSignalsError(f"{note}: refused: a link in the place of a lock; remove it")
     lock = filelock.FileLock(str(note))
     try:
         lock.acquire(timeout=0)

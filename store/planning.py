@@ -26,7 +26,7 @@ class Plan:
     keep : ndarray of int, shape (N,)
         For each corpus row the row of the present file that stays valid, or -1.
     current : bool
-        Whether the present file already has these ids and row hashes in this order.
+        Whether the present file already has these ids and hashes in this order.
     """
 
     rows: np.ndarray
@@ -40,6 +40,7 @@ def plan_rows(
     recipe: Recipe,
     ids: Sequence[str] | np.ndarray,
     row_hashes: Sequence[str] | np.ndarray,
+    entry_hashes: np.ndarray | None = None,
     *,
     retry_failed: bool = False,
 ) -> Plan:
@@ -53,6 +54,8 @@ def plan_rows(
         How the vectors are to be made.
     ids, row_hashes : sequences of str, length N
         The corpus's utterances, and what each vector is made of.
+    entry_hashes : ndarray of bytes, shape (N,), optional
+        What the corpus says of each utterance now; where only that changed, nothing is made again.
     retry_failed : bool
         Whether rows that failed are tried again though their media did not change.
 
@@ -86,8 +89,24 @@ def plan_rows(
         rows=np.flatnonzero(why >= 0),
         reasons={reason: count for reason, count in counts.items() if count},
         keep=np.where(why < 0, old, -1),
-        current=len(existing) == n and bool((old == np.arange(n)).all() and unchanged.all()),
+        current=len(existing) == n
+        and bool((old == np.arange(n)).all() and unchanged.all())
+        and (entry_hashes is None or np.array_equal(existing.entry_hash_bytes, entry_hashes)),
     )
+
+
+def as_bytes(texts: Sequence[str] | np.ndarray, width: int | None = None) -> np.ndarray:
+    """Return UTF-8 bytes of one fixed width (cut at whole characters), which no reader has to unpickle.
+
+    What is bytes already stays as it is.
+    """
+    if isinstance(texts, np.ndarray) and texts.dtype.kind == "S":
+        return texts
+    encoded = [text.encode() for text in texts]
+    if width is not None:
+        encoded = [text[:width].decode(errors="ignore").encode() for text in encoded]
+    widest = width or max(map(len, encoded), default=0)
+    return np.array(encoded, dtype=f"S{max(widest, 1)}")
 
 
 def _difference(old: Recipe, new: Recipe) -> str:

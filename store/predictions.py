@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.files import checked_name, read_json, read_parquet, write_json, write_parquet
+from mixed_signals.store.files import read_json, read_parquet, write_json, write_parquet
 
 if TYPE_CHECKING:
     from mixed_signals.store.folder import Store
@@ -129,7 +129,7 @@ def load_run(store: Store, name: str) -> Run:
     UsageError
         If there is no such run; the message names those there are.
     """
-    folder = store.run_path(checked_name(name, "run"))
+    folder = store.run_path(name)
     if not folder.is_dir():
         known = ", ".join(store.runs()) or "none yet; make one with fit-heads"
         raise UsageError(f"no run {name!r} in {store.path} (runs: {known})")

@@ -49,7 +49,7 @@ class Recipe:
     Raises
     ------
     UsageError
-        If the modality or the precision of what is kept is none of these.
+        If the modality or the precision of what is kept is none of these, or a value is of another type.
     """
 
     encoder: str
@@ -63,6 +63,9 @@ class Recipe:
     store_dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        texts = [value for name, value in vars(self).items() if name != "preprocessing"]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(self.preprocessing, dict):
+            raise UsageError("a recipe is made of text, and preprocessing of named values")
         if self.modality not in MODALITIES:
             raise UsageError(f"modality {self.modality!r}: use {', '.join(MODALITIES)}")
         if self.store_dtype not in STORE_DTYPES:
@@ -131,6 +134,12 @@ def text_hash(text: str) -> str:
 def text_hashes(texts: Iterable[str]) -> np.ndarray:
     """Return `text_hash` of each text, shape (N,), as Python strings."""
     return np.array([text_hash(text) for text in texts], dtype=object)
+
+
+def cut_hashes(media: Iterable[str], starts: Iterable[float], ends: Iterable[float]) -> np.ndarray:
+    """Return what identifies which part of which media entry each utterance is, shape (N,), as Python strings."""
+    cuts = zip(media, starts, ends, strict=True)
+    return np.array([row_hash("cut", *cut) for cut in cuts], dtype=object)
 
 
 def media_hash(content: str, start: float, end: float) -> str:

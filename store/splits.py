@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,7 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
         raise UsageError("the corpus has no groups; name a column that holds speakers or dialogs (--group)")
     else:
         groups = views.groups_by(group)
-    strata = _strata(views)
+    strata = _strata(views, n_folds)
     if views.kind in _CLASSES and len(views.classes) < 2:
         raise UsageError(
             f"{views.target} has one class only ({views.classes[0]!r}): there is nothing to predict"
@@ -83,8 +84,11 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=partition)
     codes = strata[by_id]
     group_codes = np.unique(groups.astype(str), return_inverse=True)[1][by_id]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # store doctor says which are rare
+        split = list(splitter.split(by_id, codes, group_codes))
     made = []
-    for number, (train, test) in enumerate(splitter.split(by_id, codes, group_codes)):
+    for number, (train, test) in enumerate(split):
         train_rows, test_rows = np.sort(by_id[train]), np.sort(by_id[test])
         if not len(test_rows) or (views.kind in _CLASSES and len(np.unique(strata[train_rows])) < 2):
             raise UsageError(
@@ -95,11 +99,19 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
     return made
 
 
-def _strata(views: Views) -> np.ndarray:
+def _strata(views: Views, n_folds: int) -> np.ndarray:
     """Return what each fold is to have its share of, shape (N,), as whole numbers."""
     if views.kind == "interval":
-        return np.searchsorted(np.quantile(views.y, [0.2, 0.4, 0.6, 0.8]), views.y)
-    if views.kind == "multilabel":
-        return views.y.sum(axis=1).astype(int)
-    codes: np.ndarray = np.unique(views.y.astype(str), return_inverse=True)[1]
-    return codes
+        values = np.searchsorted(np.quantile(views.y, [0.2, 0.4, 0.6, 0.8]), views.y)
+    elif views.kind == "multilabel":
+        values = views.y.sum(axis=1).astype(int)
+    else:
+        values = views.y.astype(str)
+    codes: np.ndarray = np.unique(values, return_inverse=True)[1]
+    if np.bincount(codes).max() >= n_folds:
+        return codes
+    if views.kind in _CLASSES:
+        raise UsageError(
+            f"no class of {views.target} has {n_folds} utterances; ask for fewer folds (--folds)"
+        )
+    return np.zeros_like(codes)  # too few rows for shares

@@ -40,7 +40,7 @@ class Views:
     kind : str
         nominal, ordinal, interval or multilabel.
     classes : tuple of str
-        The labels that occur, in order; empty for an interval target.
+        The labels that occur (or have a vote), in order; empty for an interval target.
     y : ndarray, shape (N,) or (N, C)
         Labels as Python strings; numbers for an interval target; 0 and 1 for each class of a multilabel one.
     votes : ndarray of float64, shape (N, C), or None
@@ -185,7 +185,8 @@ class Views:
             If an id is not here, or the mask's length differs.
         """
         rows = np.asarray(rows)
-        if rows.dtype == bool:
+        if rows.dtype == bool or pd.api.types.infer_dtype(rows, skipna=False) == "boolean":
+            rows = rows.astype(bool)
             if rows.shape != (len(self),):
                 raise MixedSignalsError(f"a mask of {rows.shape} does not fit {len(self)} utterances")
             kept = np.flatnonzero(rows)
@@ -266,15 +267,15 @@ def join(
     Raises
     ------
     MixedSignalsError
-        If a feature set has ids that are not in the corpus, was made from other texts than the corpus has now,
+        If a feature set has ids that are not in the corpus, was made from other texts or cuts than the corpus has now,
         or no utterance is left.
     UsageError
         If a feature set belongs to another modality, or `missing` is neither word.
     """
     if missing not in ("drop", "mask"):
         raise UsageError(f"missing: 'drop' or 'mask', not {missing!r}")
-    if not feature_sets:
-        raise UsageError("name at least one feature set")
+    if not feature_sets or set(feature_sets) - set(MODALITIES):
+        raise UsageError(f"name at least one feature set, by modality ({', '.join(MODALITIES)})")
     ordered = {modality: feature_sets[modality] for modality in MODALITIES if modality in feature_sets}
     rows = np.full((len(corpus), len(ordered)), -1)
     pending = np.zeros(rows.shape, dtype=bool)
@@ -282,7 +283,7 @@ def join(
         if features.modality != modality:
             raise UsageError(f"{features.name} is a feature set of {features.modality}, not of {modality}")
         found = _positions(corpus, features)
-        _refuse_changed_texts(corpus, features, found)
+        _refuse_changed(corpus, features, found)
         rows[:, column] = np.where((found >= 0) & features.ok[found], found, -1)
         pending[:, column] = (found < 0) | (features.status[found] == Status.PENDING)
     present = rows >= 0
@@ -304,7 +305,9 @@ def join(
     if described.kind in ("nominal", "ordinal"):
         here = set(y)
         occur = np.array([label in here for label in classes])
-        classes = tuple(label for label in classes if label in here)
+        if votes is not None:
+            occur |= votes.any(axis=0)
+        classes = tuple(label for label, occurs in zip(classes, occur, strict=True) if occurs)
         votes = None if votes is None else votes[:, occur]
     return Views(
         utterances=corpus.utterances[keep].reset_index(drop=True),
@@ -343,13 +346,14 @@ def _labelled(y: np.ndarray) -> np.ndarray:
     return y != "" if y.dtype == object else ~np.isnan(y.reshape(len(y), -1)).any(axis=1)
 
 
-def _refuse_changed_texts(corpus: Corpus, features: FeatureSet, found: np.ndarray) -> None:
-    """Refuse vectors of texts that the corpus no longer has (vectors made elsewhere do not say of what)."""
-    if features.modality != "text" or "imported_from" in features.provenance:
-        return
-    changed = (found >= 0) & features.ok[found] & (features.row_hash_bytes[found] != corpus.text_hash_bytes)
+def _refuse_changed(corpus: Corpus, features: FeatureSet, found: np.ndarray) -> None:
+    """Refuse vectors of texts or cuts that the corpus no longer has (vectors made elsewhere do not say of what)."""
+    made_of = features.entry_hash_bytes[found]
+    done = (found >= 0) & (features.status[found] != Status.PENDING) & (made_of != b"")
+    changed = done & (made_of != corpus.entry_hash_bytes(features.modality))
     if changed.any():
+        what = "texts" if features.modality == "text" else "utterances' media, start or end"
         raise MixedSignalsError(
-            f"{features.key}: {int(changed.sum())} texts changed since it was made, e.g. of "
+            f"{features.key}: {int(changed.sum())} {what} changed since it was made, e.g. of "
             f"{list(corpus.ids[changed][:3])}; run extract-features again"
         )

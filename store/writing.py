@@ -25,12 +25,12 @@ from typing import Self
 import numpy as np
 import xxhash
 
-from mixed_signals.store.errors import MixedSignalsError
+from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import replacing
 from mixed_signals.store.layout import REASON_BYTES, Block, define_blocks, seal
 from mixed_signals.store.locks import sole_writer
-from mixed_signals.store.planning import plan_rows
+from mixed_signals.store.planning import as_bytes, plan_rows
 from mixed_signals.store.provenance import Recipe
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -50,6 +50,8 @@ class FeatureWriter:
         The corpus's utterances, and what each vector is made of.
     dimensions : sequence of str, length D
         Names of the columns.
+    entry_hashes : ndarray of bytes, shape (N,), optional
+        What the corpus says of each utterance (`Corpus.entry_hash_bytes`); empty where that is not known.
     versions : mapping of str to str, optional
         Versions of the libraries in use.
     trained_on : sequence of str
@@ -72,9 +74,11 @@ class FeatureWriter:
     Raises
     ------
     UsageError
-        If the file on disk was made by another recipe.
+        If the file on disk was made by another recipe, or with other dimensions.
     MixedSignalsError
         If another process writes this feature set, or the disk is full.
+    ValueError
+        If ids repeat, there are not as many hashes as ids, or there is no dimension.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class FeatureWriter:
         row_hashes: Sequence[str] | np.ndarray,
         dimensions: Sequence[str],
         *,
+        entry_hashes: np.ndarray | None = None,
         versions: Mapping[str, str] | None = None,
         trained_on: Sequence[str] = (),
         source: Mapping[str, str] | None = None,
@@ -96,19 +101,32 @@ class FeatureWriter:
         self._ids = ids
         self._row_hashes = row_hashes
         self._dimensions = dimensions
+        self._entry_hashes = np.full(len(ids), b"") if entry_hashes is None else entry_hashes
         self._versions = dict(versions or {})
         self._trained_on = list(trained_on)
         self._source = dict(source or {})
         self._retry_failed = retry_failed
+        if not len(ids) == len(set(ids)) == len(row_hashes) == len(self._entry_hashes) or not len(dimensions):
+            raise ValueError("ids repeat, there are not as many hashes as ids, or there is no dimension")
         self._make_batches = batches or (lambda rows: [rows])
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(sole_writer(self.path))
             stack.enter_context(_room_or_error(self.path))
+            stack.enter_context(sole_writer(self.path))
             existing = FeatureSet(self.path) if self.path.exists() else None
+            if existing is not None and list(existing.dimensions) != list(self._dimensions):
+                raise UsageError(
+                    f"{self.path}: has other dimensions ({existing.shape[1]:,} there, {len(self._dimensions):,} now, "
+                    "or called otherwise); give the new one a name of its own (--name), or remove the file"
+                )
             self.plan = plan_rows(
-                existing, self._recipe, self._ids, self._row_hashes, retry_failed=self._retry_failed
+                existing,
+                self._recipe,
+                self._ids,
+                self._row_hashes,
+                self._entry_hashes,
+                retry_failed=self._retry_failed,
             )
             if existing is None or not self._goes_on(existing):
                 self._make_file(existing)
@@ -117,6 +135,7 @@ class FeatureWriter:
             self.batches = _unfinished(features.batches, features.status)
             self._file = os.open(self.path, os.O_RDWR)
             stack.callback(os.close, self._file)
+            self._clear_reasons(features)
             self._stack = stack.pop_all()
         return self
 
@@ -155,9 +174,12 @@ class FeatureWriter:
         ------
         MixedSignalsError
             If the disk is full; what was written before stays.
+        ValueError
+            If these are not B rows of the set with a vector (D,), a status and a reason each; nothing is written.
         """
         at, made = np.asarray(rows, dtype=np.intp), np.asarray(vectors)
         became = np.array(status, dtype=np.uint8)
+        self._check(at, made, became, reasons)
         if (np.diff(at) < 0).any() or self._status[at].any():
             order = np.argsort(at, kind="stable")
             order = order[self._status[at[order]] == Status.PENDING]
@@ -171,22 +193,44 @@ class FeatureWriter:
         self._status[at] = columns["status"]
         return len(at)
 
+    def _check(self, at: np.ndarray, made: np.ndarray, became: np.ndarray, reasons: Sequence[str]) -> None:
+        """Refuse a batch that would end up in other rows than its own."""
+        expected = (len(at), self._blocks["embedding"].shape[1])
+        if len(at) and made.shape != expected:
+            raise ValueError(f"vectors of shape {made.shape}, expected {expected}")
+        if not len(at) == len(became) == len(reasons) == len(np.unique(at)):
+            raise ValueError(
+                f"{len(at)} rows with {len(became)} statuses and {len(reasons)} reasons, or a row twice"
+            )
+        if len(at) and (at.min() < 0 or at.max() >= len(self._status)):
+            raise ValueError(f"rows {at.min()} to {at.max()} of a set of {len(self._status)}")
+        if not np.isin(became, (Status.OK, Status.MISSING, Status.FAILED)).all():
+            raise ValueError(f"a status of {became.max()}; a written row is ok, missing or failed")
+
+    def _clear_reasons(self, features: FeatureSet) -> None:
+        """Take out what an interrupted writer said of rows that it did not get to finish."""
+        block = self._blocks["reason"]
+        said = block.array(features.buffer)
+        for row in np.flatnonzero((features.status == Status.PENDING) & (said != b"")).tolist():
+            _put(self._file, block, row, np.zeros(1, block.dtype))
+
     def _checked(self, vectors: np.ndarray, status: np.ndarray, reasons: list[str]) -> dict[str, np.ndarray]:
         """Return what is stored of one batch, in the order in which it is written: the status comes last."""
         with np.errstate(over="ignore"):
             kept = np.ascontiguousarray(vectors, dtype=self._blocks["embedding"].dtype)
-        finite = np.isfinite(kept)
-        if not finite.all():
-            for bad in np.flatnonzero((status == Status.OK) & ~finite.all(axis=1)):
-                status[bad] = Status.FAILED
-                reasons[bad] = _why_not_finite(vectors[bad], kept.dtype)
+        sound = np.isfinite(kept).all(axis=1)
+        if kept.dtype == np.float16:
+            sound &= kept.any(axis=1) | ~vectors.any(axis=1)
+        for bad in np.flatnonzero((status == Status.OK) & ~sound):
+            status[bad] = Status.FAILED
+            reasons[bad] = _why_not_kept(vectors[bad], kept.dtype)
         ok = status == Status.OK
         columns = {"embedding": kept, "checksum": row_checksums(kept)}
         if not ok.all():
             columns["embedding"] = np.where(ok[:, None], kept, np.array(np.nan, kept.dtype))
             columns["checksum"] = np.where(ok, columns["checksum"], 0).astype(np.uint64)
         if any(reasons):
-            columns["reason"] = _fixed(reasons, REASON_BYTES)
+            columns["reason"] = as_bytes(reasons, REASON_BYTES)
         return columns | {"status": status}
 
     def _goes_on(self, existing: FeatureSet) -> bool:
@@ -200,9 +244,10 @@ class FeatureWriter:
     def _make_file(self, existing: FeatureSet | None) -> None:
         n, keep = len(self._ids), self.plan.keep
         texts = {
-            "utterance_id": _fixed(self._ids),
-            "row_hash": _fixed(self._row_hashes),
-            "dimension": _fixed(self._dimensions),
+            "utterance_id": as_bytes(self._ids),
+            "row_hash": as_bytes(self._row_hashes),
+            "entry_hash": self._entry_hashes,
+            "dimension": as_bytes(self._dimensions),
         }
         provenance = np.frombuffer(json.dumps(self._provenance(existing)).encode(), np.uint8)
         dtype = np.dtype(self._recipe.store_dtype)
@@ -216,9 +261,11 @@ class FeatureWriter:
             held = keep >= 0
             whole["status"] = np.where(held, existing.status[keep], Status.PENDING).astype(np.uint8)
             whole["checksum"] = np.where(held, existing.checksums[keep], 0).astype(np.uint64)
-            whole["reason"] = _fixed(np.where(held, existing.reasons[keep], ""), REASON_BYTES)
+            whole["reason"] = as_bytes(np.where(held, existing.reasons[keep], ""), REASON_BYTES)
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a writer that was killed
+            left.unlink()
         with replacing(self.path) as temporary:
-            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             try:
                 _reserve(file, made.size)
                 for offset, piece in made.pieces:
@@ -241,15 +288,16 @@ class FeatureWriter:
         }
 
     def _numbered_batches(self, existing: FeatureSet | None) -> np.ndarray:
-        """Return the batch of each row, shape (N,): as in the file where it is only taken further, new otherwise."""
-        todo = self.plan.rows
-        if existing is not None and self.plan.current and (existing.status[todo] == Status.PENDING).all():
-            return existing.batches
-        numbers = np.full(len(self._ids), -1, np.int32)
-        for number, rows in enumerate(self._make_batches(todo)):
-            numbers[rows] = number
-        if (numbers[todo] < 0).any() or (numbers >= 0).sum() != len(todo):
+        """Return the batch of each row, shape (N,): those that the file has stay, rows made again get new ones."""
+        todo, numbers = self.plan.rows, np.full(len(self._ids), -1, np.int32)
+        if existing is not None and self.plan.current:
+            numbers[:] = existing.batches
+            todo = todo[existing.status[todo] != Status.PENDING]
+        batches = list(self._make_batches(todo)) if len(todo) else []
+        if sorted(np.concatenate([todo[:0], *batches]).tolist()) != todo.tolist():
             raise ValueError("the batches are not the rows that are to be made, each once")
+        for number, rows in enumerate(batches, start=int(numbers.max(initial=-1)) + 1):
+            numbers[rows] = number
         return numbers
 
 
@@ -280,19 +328,10 @@ def _kept_vectors(
             yield begin, np.where((part >= 0)[:, None], existing.embedding[part], empty[: len(part)])
 
 
-def _why_not_finite(vector: np.ndarray, dtype: np.dtype) -> str:
+def _why_not_kept(vector: np.ndarray, dtype: np.dtype) -> str:
     if np.isfinite(vector).all():
         return f"{np.abs(vector).max():.3g} does not fit {dtype}; extract with --store-dtype float32"
     return "the encoder gave a value that is not finite"
-
-
-def _fixed(texts: Sequence[str] | np.ndarray, width: int | None = None) -> np.ndarray:
-    """Return UTF-8 bytes of one fixed width (cut at whole characters), which no reader has to unpickle."""
-    encoded = [text.encode() for text in texts]
-    if width is not None:
-        encoded = [text[:width].decode(errors="ignore").encode() for text in encoded]
-    widest = width or max(map(len, encoded), default=0)
-    return np.array(encoded, dtype=f"S{max(widest, 1)}")
 
 
 @contextmanager

@@ -65,7 +65,10 @@ class Encoder(ABC):
             starts = range(0, len(clips), self.batch_size)
             return [encoded for i in starts for encoded in self.encode(clips[i : i + self.batch_size])]
         try:
-            return [Encoded(Status.OK, vector) for vector in self.vectors(clips)]
+            vectors = self.vectors(clips)
+            if len(vectors) != len(clips):
+                raise ValueError(f"{len(vectors)} vectors for {len(clips)} utterances")
+            return [Encoded(Status.OK, vector) for vector in vectors]
         except Exception as error:  # whatever a codec or a library throws is this row's reason
             if len(clips) > 1:
                 return [encoded for clip in clips for encoded in self.encode([clip])]

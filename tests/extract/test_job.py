@@ -1,6 +1,8 @@
 """The job with small encoders of its own: planning, resuming, faults, and workers that die."""
 
 import os
+import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -244,27 +246,143 @@ def test_a_name_of_its_own_and_float16_make_another_feature_set(tmp_path, monkey
     assert store.feature_sets() == ["text/lengths", "text/lengths.half"]
 
 
-def test_media_that_did_not_change_are_not_read_again(tmp_path, monkeypatch):
-    media = tmp_path / "media"
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of the media files that are read for their hash; files count as settled after half a second."""
+    names, real = [], media_hashes.file_hash
+    monkeypatch.setattr(media_hashes, "file_hash", lambda path: names.append(path.name) or real(path))
+    monkeypatch.setattr(media_hashes, "_SETTLED_NS", 500_000_000)
+    return names
+
+
+def media_store(folder, **files):
+    media = folder / "media"
     media.mkdir()
-    for name in ("old.wav", "new.wav"):
-        (media / name).write_bytes(name.encode())
-    long_ago = (media / "old.wav").stat().st_mtime_ns - 10**10
-    os.utime(media / "old.wav", ns=(long_ago, long_ago))
-    table = pd.DataFrame({"utterance_id": ["p", "q"], "media": ["old.wav", "new.wav"]})
-    store = Store.create(tmp_path / "s", Corpus("c", table, media_root=media))
-    read = []
-    real = media_hashes.file_hash
-    monkeypatch.setattr(media_hashes, "file_hash", lambda path: read.append(path.name) or real(path))
+    for name, content in files.items():
+        (media / f"{name}.wav").write_bytes(content)
+    table = pd.DataFrame({"utterance_id": list(files), "media": [f"{name}.wav" for name in files]})
+    return Store.create(folder / "s", Corpus("c", table, media_root=media)), media
+
+
+def test_media_that_did_not_change_are_not_read_again(tmp_path, reads):
+    store, media = media_store(tmp_path, old=b"old", new=b"new")
+    time.sleep(0.6)
+    (media / "new.wav").write_bytes(b"new")
     first = media_hashes.media_hashes(store)
     assert media_hashes.media_hashes(store) == first
-    assert sorted(read) == [
+    assert sorted(reads) == [
         "new.wav",
         "new.wav",
         "old.wav",
-    ]  # the new one could change again within its time stamp
-    (media / "old.wav").write_bytes(b"other sound")
+    ]  # the new one could change within its time stamp
+    stat = (media / "old.wav").stat()
+    (media / "old.wav").write_bytes(b"OLD")
+    os.utime(media / "old.wav", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as cp -p and rsync -t do
     assert media_hashes.media_hashes(store)["old.wav"] != first["old.wav"]
+
+
+def test_media_elsewhere_are_other_media(tmp_path, reads):
+    store, media = media_store(tmp_path, a=b"one")
+    other = tmp_path / "other"
+    shutil.copytree(media, other)
+    (other / "a.wav").write_bytes(b"two")
+    time.sleep(0.6)
+    here = media_hashes.media_hashes(store)
+    assert media_hashes.media_hashes(Store.open(store.path, media_root=other)) != here
+
+
+def test_a_file_that_cannot_be_read_costs_its_own_row(tmp_path, monkeypatch):
+    store, _ = media_store(tmp_path, a=b"one", b=b"two")
+    real = media_hashes.file_hash
+
+    def broken(path):
+        if path.name == "a.wav":
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(media_hashes, "file_hash", broken)
+    hashes = media_hashes.media_hashes(store)
+    assert hashes["a.wav"] == media_hashes.ABSENT
+    assert hashes["b.wav"] != media_hashes.ABSENT
+
+
+@pytest.mark.parametrize("junk", [b"", b"PAR1 and nothing", pd.DataFrame({"x": [1]}).to_parquet()])
+def test_a_damaged_memory_of_hashes_is_no_memory(tmp_path, junk):
+    store, _ = media_store(tmp_path, a=b"one")
+    (store.path / "features").mkdir()
+    (store.path / "features" / ".media.parquet").write_bytes(junk)
+    assert media_hashes.media_hashes(store)["a.wav"] != media_hashes.ABSENT
+
+
+class Sounds(Lengths):
+    """The number that is written in the media file, plus the start."""
+
+    def __init__(self):
+        super().__init__()
+        self.recipe = Recipe("lengths", "audio")
+
+    def vectors(self, clips):
+        self.seen += [clip.utterance_id for clip in clips]
+        return [np.array([float(clip.media.read_text()) + (clip.start or 0)]) for clip in clips]
+
+
+def sounds(store, monkeypatch):
+    encoder = Sounds()
+    monkeypatch.setattr(job, "make_encoder", lambda modality, name: encoder)
+    (task,) = job.plan(store, [("audio", "lengths")])
+    return job.run(store, task).features, task, encoder
+
+
+def test_a_corpus_that_is_cut_anew_does_not_get_the_vectors_of_its_former_cuts(tmp_path, monkeypatch):
+    store, media = media_store(tmp_path, a=b"1", b=b"2")
+    table = store.corpus.utterances.assign(label=["x", "y"])
+    store = Store.create(store.path, Corpus("c", table, media_root=media), replace=True)
+    sounds(store, monkeypatch)
+    assert list(store.views(audio="lengths").X[:, 0]) == [1, 2]
+    for change, expected in (({"start": [5.0, 0.0]}, [6, 2]), ({"media": ["b.wav", "a.wav"]}, [2, 1])):
+        cut = table.assign(**change)
+        store = Store.create(store.path, Corpus("c", cut, media_root=media), replace=True)
+        with pytest.raises(MixedSignalsError, match="media, start or end changed since it was made"):
+            store.views(audio="lengths")
+        sounds(store, monkeypatch)
+        assert list(store.views(audio="lengths").X[:, 0]) == expected
+
+
+def test_a_file_under_another_name_is_not_encoded_again(tmp_path, monkeypatch):
+    store, media = media_store(tmp_path, a=b"1", b=b"2")
+    sounds(store, monkeypatch)
+    (media / "a.wav").rename(media / "c.wav")
+    table = store.corpus.utterances.assign(media=["c.wav", "b.wav"], label=["x", "y"])
+    store = Store.create(store.path, Corpus("c", table, media_root=media), replace=True)
+    _, task, encoder = sounds(store, monkeypatch)
+    assert task.plan.reasons == {}
+    assert encoder.seen == []
+    assert list(store.views(audio="lengths").X[:, 0]) == [1, 2]
+
+
+def test_vectors_of_another_cut_do_not_outlive_media_that_are_gone(tmp_path, monkeypatch):
+    store, media = media_store(tmp_path, a=b"1", b=b"2")
+    sounds(store, monkeypatch)
+    for name in ("a", "b"):
+        (media / f"{name}.wav").unlink()
+    table = store.corpus.utterances.assign(start=[5.0, np.nan])
+    store = Store.create(store.path, Corpus("c", table, media_root=media), replace=True)
+    features, task, _ = sounds(store, monkeypatch)
+    assert (task.plan.reasons, task.gone) == ({"audio changed": 1}, 1)
+    assert [Status(one).name for one in features.status] == ["FAILED", "OK"]
+
+
+def test_an_encoder_that_gives_too_few_vectors_costs_only_rows_of_its_own(tmp_path, monkeypatch):
+    class Dropping(Lengths):
+        def vectors(self, clips):
+            return super().vectors([clip for clip in clips if clip.utterance_id != "u01"])
+
+    store = make_store(tmp_path, ["a", "bb", "ccc", "dddd"])
+    outcome, _ = run(store, Dropping(), monkeypatch)
+    features = outcome.features
+    assert [Status(one).name for one in features.status] == ["OK", "FAILED", "OK", "OK"]
+    assert features.reasons[1] == "ValueError: 0 vectors for 1 utterances"
+    np.testing.assert_array_equal(features.embedding[[0, 2, 3], 0], [1, 3, 4])
 
 
 def test_media_may_have_moved_and_a_url_says_how_to_go_on(tmp_path):

@@ -57,6 +57,17 @@ def test_text_that_carries_nothing_is_at_chance_and_the_others_are_not(run):
         assert accuracy(run, f"{head}:text+audio+video") > accuracy(run, f"{head}:audio") - 0.05
 
 
+def test_folds_that_would_count_a_prediction_twice_are_refused(store):
+    views = store.views(audio="planted")
+    one, two = folds(views, 2)
+    for wrong, said in (
+        ([one, replace(two, fold=one.fold)], "the same partition and number"),
+        ([replace(one, test_ids=np.repeat(one.test_ids, 2)), two], "names an utterance twice"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            sweep(views, ("logistic",), folds=wrong)
+
+
 def test_seeds_do_not_change_the_folds(store):
     views = store.views(audio="planted")
     one, two = (sweep(views, ("gated",), seeds=seeds).predictions for seeds in ((0,), (7, 8)))

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -346,6 +347,39 @@ def test_all_formats_give_the_same_corpus(tmp_path):
     ]
     pd.testing.assert_frame_equal(tables[0], tables[1])
     pd.testing.assert_frame_equal(tables[0], tables[2])
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_replacement_that_is_killed_leaves_the_old_corpus_or_the_new_one(tmp_path, monkeypatch, moment):
+    ratings = pd.DataFrame({"utterance_id": ["a"], "value": ["x"]})
+    Store.create(tmp_path / "s", Corpus("old", table(label=["x", "y"]), ratings))
+    calls, real = 0, os.replace
+
+    def killed(source, target):
+        nonlocal calls
+        if calls == moment:
+            raise KeyboardInterrupt
+        calls += 1
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    new = Corpus("new", table(label=["p", "q"]), ratings.assign(value="q") if moment % 2 else None)
+    try:
+        Store.create(tmp_path / "s", new, replace=True)
+        killed_at_all = False
+    except KeyboardInterrupt:
+        killed_at_all = True
+    monkeypatch.undo()
+    found = Store.open(tmp_path / "s").corpus
+    assert (found.name, list(found.utterances["label"])) in (("old", ["x", "y"]), ("new", ["p", "q"]))
+    if found.name == "new":
+        assert (found.ratings is None) == (new.ratings is None)
+    else:
+        assert killed_at_all
+        assert list(found.ratings["value"]) == ["x"]
+    again = Store.create(tmp_path / "s", new, replace=True).corpus
+    assert again.name == "new"
+    assert not list((tmp_path / "s").glob(".new-*"))
 
 
 def test_a_store_is_never_made_over_something(tmp_path):

@@ -117,6 +117,17 @@ def test_what_a_recipe_leaves_at_its_default_does_not_count():
     assert Recipe("enc", "text").fingerprint != RECIPE.fingerprint
 
 
+def test_a_vector_that_vanishes_in_float16_is_a_failure(tmp_path):
+    path = tmp_path / "enc.h5"
+    with FeatureWriter(
+        path, Recipe("enc", "audio", store_dtype="float16"), ["a", "b"], ["1", "2"], ["x"]
+    ) as writer:
+        writer.write([0, 1], np.array([[1e-9], [0]]), [Status.OK] * 2, ["", ""])
+    features = FeatureSet(path)
+    assert [Status(s).name for s in features.status] == ["FAILED", "OK"]
+    assert "1e-09 does not fit float16" in features.reasons[0]
+
+
 def test_failed_rows_wait_until_asked_for(tmp_path):
     path = tmp_path / "enc.h5"
     with FeatureWriter(path, RECIPE, IDS, HASHES, DIMENSIONS) as writer:

@@ -1,3 +1,4 @@
+import pickle
 import tempfile
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def write_features(store, modality, rows, status):
     ids = [f"u{row:03d}" for row in rows]
     texts = dict(zip(store.corpus.ids, store.corpus.utterances["text"], strict=True))
     hashes = [text_hash(texts[i]) for i in ids]
-    with FeatureWriter(store.feature_path(modality, "m"), recipe, ids, hashes, ["x", "y"]) as writer:
+    said = np.array(hashes, dtype="S") if modality == "text" else None
+    path = store.feature_path(modality, "m")
+    with FeatureWriter(path, recipe, ids, hashes, ["x", "y"], entry_hashes=said) as writer:
         vectors = np.array(rows, np.float32)[:, None] + offset + [0, 0.5]
         done = [place for place, one in enumerate(status[: len(rows)]) if one != Status.PENDING]
         writer.write(done, vectors[done], [status[place] for place in done], [""] * len(done))
@@ -174,6 +177,39 @@ def test_each_kind_of_target_has_its_own_labels(tmp_path):
             sweep(views, ("logistic",))
 
 
+def test_votes_for_a_class_that_wins_nowhere_are_kept(tmp_path):
+    ratings = pd.DataFrame(
+        {"utterance_id": ["u000"] * 5 + ["u001"], "value": list("aaabbc"), "shown": "audio"}
+    )
+    declared = (Target("crowd", "nominal", ("a", "b", "c", "d"), votes="any"),)
+    store = Store.create(tmp_path / "s", Corpus("c", utterance_table(2, 1), ratings, declared=declared))
+    write_features(store, "text", [0, 1], [Status.OK] * 2)
+    views = store.views(text="m", target="crowd")
+    assert views.classes == ("a", "b", "c")
+    assert views.votes.tolist() == [[3, 2, 0], [0, 0, 1]]
+    assert list(views.y) == ["a", "c"]
+
+
+def test_a_mask_of_objects_is_a_mask(tmp_path):
+    views = store_with(tmp_path, {"text": range(12)}).views(text="m")
+    assert list(views.select(np.array([True] + [False] * 11, dtype=object)).ids) == ["u000"]
+
+
+def test_views_go_to_other_processes(tmp_path):
+    views = store_with(tmp_path, {"text": [5, 3, 8]}).views(text="m")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(views)).X, views.X)
+
+
+def test_a_text_that_was_empty_and_now_is_there_is_told_apart_from_no_text(tmp_path):
+    store = Store.create(tmp_path / "s", Corpus("c", utterance_table(12, 4)))
+    write_features(store, "text", range(12), [Status.MISSING] + [Status.OK] * 11)
+    table = store.corpus.utterances
+    table.loc[0, "text"] = "now said"
+    changed = Store.create(store.path, Corpus("c", table), replace=True)
+    with pytest.raises(MixedSignalsError, match="1 texts changed since it was made"):
+        changed.views(text="m")
+
+
 def test_rows_that_an_encoder_was_trained_on_are_not_tested_on(tmp_path):
     store = Store.create(tmp_path / "s", Corpus("c", utterance_table(24, 6)))
     recipe, ids = Recipe("tuned", "audio"), store.corpus.ids
@@ -260,6 +296,22 @@ def test_impossible_folds_are_refused(tmp_path):
         folds(views, 2, group="dialog")
     with pytest.raises(UsageError, match="at least 2"):
         folds(views, 1)
+
+
+@pytest.mark.parametrize("kind", ["nominal", "interval", "multilabel"])
+def test_few_rows_still_make_folds_or_say_what_is_too_few(tmp_path, kind):
+    table = utterance_table(8, 8).assign(
+        label=list("abcdefgh"), arousal=range(8), feelings=[f"x|y{i}" for i in range(8)]
+    )
+    declared = (Target("arousal", "interval"), Target("feelings", "multilabel"))
+    store = Store.create(tmp_path / "s", Corpus("c", table, declared=declared))
+    write_features(store, "text", range(8), [Status.OK] * 8)
+    views = store.views(text="m", target={"nominal": "label", "interval": "arousal"}.get(kind, "feelings"))
+    if kind == "nominal":
+        with pytest.raises(UsageError, match="no class of label has 4 utterances; ask for fewer folds"):
+            folds(views, 4)
+    else:
+        assert sorted(i for fold in folds(views, 4) for i in fold.test_ids) == sorted(views.ids)
 
 
 def test_a_corpus_without_groups_must_say_so(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import resource
 import signal
@@ -14,7 +15,15 @@ import time
 import numpy as np
 import pytest
 
-from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Recipe, Status, writing
+from mixed_signals.store import (
+    FeatureSet,
+    FeatureWriter,
+    MixedSignalsError,
+    Recipe,
+    Status,
+    UsageError,
+    writing,
+)
 from mixed_signals.store.writing import row_checksums
 
 RECIPE = Recipe("enc", "audio")
@@ -91,6 +100,117 @@ def test_rows_that_are_done_are_not_written_again(tmp_path):
         assert writer.write([1, 2], np.zeros((2, WIDTH)), [1, 1], ["", ""]) == 1
     features = FeatureSet(path)
     np.testing.assert_array_equal(features.embedding[1:4, 0], [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        ([0, 1], np.ones((1, WIDTH)), [1, 1], ["", ""]),
+        ([0, 1], np.ones((2, WIDTH + 1)), [1, 1], ["", ""]),
+        ([0, 1], np.ones((2, WIDTH)), [1], ["", ""]),
+        ([0, 1], np.ones((2, WIDTH)), [1, 1], [""]),
+        ([0, 0], np.ones((2, WIDTH)), [1, 1], ["", ""]),
+        ([-1], np.ones((1, WIDTH)), [1], [""]),
+        ([N], np.ones((1, WIDTH)), [1], [""]),
+        ([0], np.ones((1, WIDTH)), [9], [""]),
+        ([0], np.ones((1, WIDTH)), [0], [""]),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_before_a_byte_of_it_is_written(tmp_path, batch):
+    path = tmp_path / "enc.h5"
+    with FeatureWriter(path, RECIPE, IDS, HASHES, DIMENSIONS) as writer:
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=r"row|shape|status"):
+            writer.write(*batch)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("ids", "hashes", "dimensions"),
+    [(["a", "a"], ["h", "h"], ["x"]), (["a", "b"], ["h"], ["x"]), (["a"], ["h"], [])],
+)
+def test_a_set_that_cannot_be_is_not_begun(tmp_path, ids, hashes, dimensions):
+    with pytest.raises(ValueError, match="ids repeat"):
+        FeatureWriter(tmp_path / "enc.h5", RECIPE, ids, hashes, dimensions)
+
+
+def test_other_dimensions_under_the_same_recipe_are_refused(tmp_path):
+    path = tmp_path / "enc.h5"
+    write_all(path, stop_after=2)
+    for dimensions in (DIMENSIONS[::-1], DIMENSIONS[1:]):
+        with (
+            pytest.raises(UsageError, match="has other dimensions"),
+            FeatureWriter(path, RECIPE, IDS, HASHES, dimensions),
+        ):
+            pass
+
+
+def test_what_an_interrupted_writer_said_of_a_row_is_gone_when_the_row_is_done(tmp_path, monkeypatch):
+    path = tmp_path / "enc.h5"
+    real = writing._put
+
+    def stop_before_status(file, block, row, values):
+        if block.dtype == np.uint8:
+            raise KeyboardInterrupt
+        real(file, block, row, values)
+
+    with FeatureWriter(path, RECIPE, IDS, HASHES, DIMENSIONS) as writer:
+        monkeypatch.setattr(writing, "_put", stop_before_status)
+        with pytest.raises(KeyboardInterrupt):
+            writer.write([3], np.ones((1, WIDTH)), [Status.FAILED], ["timeout"])
+        monkeypatch.undo()
+    assert FeatureSet(path).reasons[3] == "timeout"
+    features = write_all(path)
+    assert features.ok.all()
+    assert not any(features.reasons)
+
+
+def test_rows_that_are_tried_again_leave_the_batches_of_the_others_as_they_were(whole, tmp_path):
+    path = tmp_path / "enc.h5"
+    options = {"batches": in_batches}
+    with FeatureWriter(path, RECIPE, IDS, HASHES, DIMENSIONS, **options) as writer:
+        first, second = writer.batches[:2]
+        writer.write(first, encode(first), [Status.FAILED] * len(first), ["busy"] * len(first))
+        writer.write(second, encode(second), [Status.OK] * len(second), [""] * len(second))
+    with FeatureWriter(path, RECIPE, IDS, HASHES, DIMENSIONS, retry_failed=True, **options) as writer:
+        todo = {tuple(batch) for batch in writer.batches}
+        for batch in writer.batches:
+            writer.write(batch, encode(batch), [Status.OK] * len(batch), [""] * len(batch))
+    assert {tuple(sorted(batch)) for batch in in_batches(range(N))[2:]} <= todo
+    rest = np.setdiff1d(np.arange(N), first)
+    np.testing.assert_array_equal(FeatureSet(path).embedding[rest], whole.embedding[rest])
+
+
+def test_what_killed_writers_left_behind_is_cleared_away(tmp_path):
+    path = tmp_path / "enc.h5"
+    (tmp_path / ".enc.h5.123.tmp").write_bytes(b"half a file")
+    write_all(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".enc.h5.lock", "enc.h5"]
+
+
+def test_links_in_the_place_of_our_own_files_are_not_followed(tmp_path):
+    path, victim = tmp_path / "enc.h5", tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".enc.h5.{os.getpid()}.tmp").symlink_to(victim)
+    write_all(path)
+    (tmp_path / ".other.h5.lock").symlink_to(victim)
+    with pytest.raises(MixedSignalsError, match="a link in the place of a lock"):
+        write_all(tmp_path / "other.h5")
+    assert victim.read_text() == "precious"
+
+
+def test_an_opened_set_goes_to_another_process_unless_it_was_made_anew(tmp_path):
+    path = tmp_path / "enc.h5"
+    features = write_all(path, stop_after=3)
+    sent = pickle.dumps(features)
+    again = pickle.loads(sent)
+    np.testing.assert_array_equal(again.embedding, features.embedding)
+    write_all(path)
+    np.testing.assert_array_equal(pickle.loads(sent).status, features.status)  # as it was when it was sent
+    with FeatureWriter(path, RECIPE, IDS[::-1], HASHES, DIMENSIONS):
+        pass
+    with pytest.raises(MixedSignalsError, match="was made anew"):
+        pickle.loads(sent)
 
 
 def test_a_new_library_version_alone_makes_nothing_again(tmp_path):
