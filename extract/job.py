@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.base import Encoded, Encoder
@@ -20,7 +19,7 @@ from mixed_signals.extract.media import Clip
 from mixed_signals.extract.media_hashes import ABSENT, media_hashes
 from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
 from mixed_signals.store.planning import Plan, plan_rows
-from mixed_signals.store.provenance import Recipe, feature_name, library_versions, media_hash, text_hashes
+from mixed_signals.store.provenance import Recipe, as_bytes, feature_name, library_versions, media_hash
 
 _CHUNK = 8  # utterances that share a batch at the least: one task of a worker process
 
@@ -37,7 +36,7 @@ class Task:
     path : Path
         The feature set's file.
     plan : Plan
-    row_hashes : ndarray of str, shape (N,)
+    row_hashes : ndarray of bytes, shape (N,)
         What each row is made of, in corpus order.
     entry_hashes : ndarray of bytes, shape (N,)
         What the corpus says of each row.
@@ -121,7 +120,7 @@ def plan(
         if existing is not None and recipe.modality != "text":
             hashes, gone = _keep_gone(store, existing, hashes, of_media)
         entries = store.corpus.entry_hash_bytes(recipe.modality)
-        todo = plan_rows(existing, recipe, store.corpus.ids, hashes, entries, retry_failed=retry_failed)
+        todo = plan_rows(existing, recipe, store.corpus.id_bytes, hashes, entries, retry_failed=retry_failed)
         tasks.append(Task(encoder, recipe, path, todo, hashes, entries, retry_failed, gone))
     return tasks
 
@@ -166,7 +165,7 @@ def run(
         writer = FeatureWriter(
             task.path,
             task.recipe,
-            store.corpus.ids,
+            store.corpus.id_bytes,
             task.row_hashes,
             encoder.dimensions,
             entry_hashes=task.entry_hashes,
@@ -285,17 +284,16 @@ def _keep_gone(
 ) -> tuple[np.ndarray, int]:
     """Let a row stay while its media file is not there (a disk that is not mounted, say); it must be the same cut."""
     absent = (store.corpus.utterances["media"].map(of_media) == ABSENT).to_numpy()
-    old = pd.Index(existing.ids).get_indexer(pd.Index(store.corpus.ids))
+    old = existing.find(store.corpus.id_bytes)
     same_cut = existing.entry_hash_bytes[old] == store.corpus.cut_hash_bytes
     gone = absent & same_cut & (old >= 0) & (existing.status[old] != Status.PENDING)
-    return np.where(gone, existing.row_hashes[old], hashes), int((gone & existing.ok[old]).sum())
+    return np.where(gone, existing.row_hash_bytes[old], hashes), int((gone & existing.ok[old]).sum())
 
 
 def _row_hashes(store: Store, modality: str, of_media: dict[str, str]) -> np.ndarray:
-    """Return what each utterance's vector is made of, shape (N,), as Python strings."""
+    """Return what each utterance's vector is made of, shape (N,), bytes."""
     table = store.corpus.utterances
     if modality == "text":
-        return text_hashes(table["text"])
+        return store.corpus.text_hash_bytes
     made_of = zip(table["media"], table["start"], table["end"], strict=True)
-    hashes = [media_hash(of_media[media], start, end) for media, start, end in made_of]
-    return np.array(hashes, dtype=object)
+    return as_bytes([media_hash(of_media[media], start, end) for media, start, end in made_of])

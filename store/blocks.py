@@ -20,4 +20,4 @@ def row_blocks(features: FeatureSet) -> Iterator[tuple[int, np.ndarray]]:
     n, d = features.shape
     size = max(1, _BLOCK_BYTES // max(1, d * features.dtype.itemsize))
     for start in range(0, n, size):
-        yield start, np.array(features.embedding[start : start + size])
+        yield start, np.array(features.stored[start : start + size])

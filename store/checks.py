@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from mixed_signals.store import cells
-from mixed_signals.store.targets import MODALITIES, canonical_shown
+from mixed_signals.store.targets import MODALITIES, Target, canonical_shown
 
 UTTERANCE_COLUMNS = ("utterance_id", "media", "start", "end", "text", "label", "group", "split")
 OPTIONAL_COLUMNS = ("speaker", "dialog", "turn", "transcript_source", "transcript_confidence")
 RATING_COLUMNS = ("utterance_id", "rater", "shown", "value", "count")
-_MIXED = ("mixed", "mixed-integer")
 _NUMBERS = ("start", "end", "count", "turn", "transcript_confidence")
 # What may not stand in a media entry: an absolute path or a home, a drive, a scheme, a backslash, a control character
 # or half of one, a step up.
 _NOT_BELOW = re.compile(r"^[/~]|^[A-Za-z]:|://|\\|[\x00-\x1f\x7f-\x9f\ud800-\udfff]|(?:^|/)\.\.(?:/|$)")
 _SUSPECT = ("..", ":", "\\", "\n/", "\n~")
+_LOOSE = ("//", "/./", "\n./", "/\n", "/.\n")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LONGEST_ID = 500  # bytes
+_MOST_VOTES = 10**9
+_LAST_TURN = 10**15  # well within what float64 tells apart
 
 
 class Problem(NamedTuple):
@@ -33,13 +38,20 @@ class Problem(NamedTuple):
     fault: str
 
 
-def checked_utterances(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
-    """Return the utterances with all our columns, each of its type, and what breaks the rules."""
+def checked_utterances(
+    table: pd.DataFrame, targets: Sequence[Target] = ()
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Return the utterances with all our columns, each of its type, and what breaks the rules.
+
+    In a column of a multilabel target, of those that are declared, a list is joined by ``|``.
+    """
     optional = [column for column in OPTIONAL_COLUMNS if column in table]
-    table, problems = _typed("utterances", table, [*UTTERANCE_COLUMNS, *optional])
+    kinds = {target.name: target.kind for target in targets if target.votes is None}
+    table, problems = _typed("utterances", table, [*UTTERANCE_COLUMNS, *optional], kinds)
     faulty = partial(_problems, "utterances")
 
     ids, start, end, media = (table[column] for column in ("utterance_id", "start", "end", "media"))
+    table["media"] = _one_spelling(media)
     begin = start.fillna(0)
     problems += faulty("utterance_id", ids == "", lambda _: "is empty; every row needs one")
     problems += faulty(
@@ -47,13 +59,23 @@ def checked_utterances(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]
         ids.duplicated() & (ids != ""),
         lambda row: f"{ids[row]!r} stands in an earlier row too; ids must be unique",
     )
+    problems += faulty(
+        "utterance_id",
+        np.array([not one.isprintable() and bool(_CONTROL.search(one)) for one in ids]),
+        lambda row: f"{ids[row]!r} holds a control character; remove it",
+    )
+    problems += faulty(
+        "utterance_id",
+        np.array([len(one.encode()) > _LONGEST_ID for one in ids]),
+        lambda _: f"is longer than {_LONGEST_ID} bytes in UTF-8; shorten it",
+    )
     problems += faulty("start", start < 0, lambda row: f"{start[row]:g} is before the beginning")
     problems += faulty(
         "end", end <= begin, lambda row: f"{end[row]:g} is not after the start, {begin[row]:g}"
     )
     problems += faulty(
         "media",
-        _leads_away(media),
+        _leads_away(media) | _leads_away(table["media"]),
         lambda row: f"{media[row]!r} is not a path below the media root; write it relative to that, with /",
     )
     if "transcript_confidence" in table:
@@ -64,7 +86,10 @@ def checked_utterances(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]
         )
     if "turn" in table:
         turn = table["turn"]
-        problems += faulty("turn", turn % 1 > 0, lambda row: f"{turn[row]:g} is not a whole number")
+        fault = "is not a whole number of at most 15 digits"
+        problems += faulty(
+            "turn", (turn % 1 > 0) | (turn.abs() >= _LAST_TURN), lambda row: f"{turn[row]:g} {fault}"
+        )
         within = "dialog" if "dialog" in table else "group"
         known = turn.notna() & (table[within] != "")
         problems += faulty(
@@ -99,39 +124,55 @@ def checked_ratings(table: pd.DataFrame, ids: pd.Series) -> tuple[pd.DataFrame, 
     )
     problems += faulty(
         "count",
-        (count < 1) | (count % 1 > 0),
-        lambda row: f"{count[row]:g} is not a positive whole number",
+        (count < 1) | (count % 1 > 0) | (count > _MOST_VOTES),
+        lambda row: f"{count[row]:g} is not a whole number from 1 to {_MOST_VOTES:,}",
     )
     canonical = np.array([canonical_shown(one) for one in shown], dtype=object)
     table["shown"] = pd.Series(canonical[codes], dtype=object)
-    table["count"] = count.astype("int64")
+    table["count"] = count.clip(1, _MOST_VOTES).astype("int64")
     return table, problems
 
 
-def _typed(what: str, table: pd.DataFrame, columns: Iterable[str]) -> tuple[pd.DataFrame, list[Problem]]:
-    """Give our columns their types (text as Python strings, empty for none; numbers as float64); the rest follows."""
+def _typed(
+    what: str, table: pd.DataFrame, columns: Sequence[str], kinds: Mapping[str, str] = {}
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Return the table with our columns first, every column of one type, and the faults of cells.
+
+    Ours are text (Python strings, empty for none) or numbers (float64). `kinds` are those of declared targets. Spaces
+    around text mean nothing, except in `text` itself.
+    """
     table = table.reset_index(drop=True)
     typed: dict[str, pd.Series | np.ndarray] = {}
     problems: list[Problem] = []
-    for column in columns:
-        is_number = column in _NUMBERS
+    for column in [*columns, *(column for column in table.columns if column not in columns)]:
+        ours = column in columns
+        is_number = ours and column in _NUMBERS
         if column not in table:
             empty, dtype = (np.nan, np.float64) if is_number else ("", object)
             typed[column] = pd.Series(empty, index=table.index, dtype=dtype)
-        elif is_number:
-            typed[column], faults = cells.numbers(table[column])
-            problems += [Problem(what, row, column, fault) for row, fault in faults]
-        else:
-            typed[column] = cells.texts(table[column])
-    for column in table.columns:
-        typed.setdefault(column, _one_type(table[column]))
+            continue
+        read = cells.numbers if is_number else partial(_values, ours=ours, kind=kinds.get(column))
+        typed[column], faults = read(table[column])
+        problems += [Problem(what, row, column, fault) for row, fault in faults]
     return pd.DataFrame(typed, index=table.index), problems
 
 
-def _one_type(column: pd.Series) -> pd.Series:
-    """Return a column that a Parquet file can hold: cells of several types, or lists, become text."""
-    mixed = column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in _MIXED
-    return cells.texts(column) if mixed else column
+def _values(column: pd.Series, *, ours: bool, kind: str | None) -> tuple[pd.Series, list[cells.Fault]]:
+    """Return a column as text, or one that is not ours as values of any one type, and the faults of its cells."""
+    if getattr(column.dtype, "storage", "") == "pyarrow":  # text, which holds no half character
+        return cells.texts(column if column.name == "text" else column.str.strip()), []
+    faults: list[cells.Fault] = []
+    if ours or kind is not None:
+        column, faults = cells.single(
+            column, multilabel=kind == "multilabel", truth=not ours or column.name == "label"
+        )
+    column = cells.texts(column) if ours else cells.of_one_type(column)
+    if cells.is_text(column):
+        column, broken = cells.whole(column)
+        faults += broken
+        if column.name != "text":
+            column = cells.stripped(column)
+    return column, faults
 
 
 def _leads_away(media: pd.Series) -> np.ndarray:
@@ -140,6 +181,19 @@ def _leads_away(media: pd.Series) -> np.ndarray:
     if "".join(media).isprintable() and not any(mark in lines for mark in _SUSPECT):
         return np.zeros(len(media), bool)
     return np.array([bool(_NOT_BELOW.search(entry)) for entry in media])
+
+
+def _one_spelling(media: pd.Series) -> pd.Series:
+    """Return the media entries without what a path can do without: a.wav for ./a.wav, a/b for a//b."""
+    lines = "\n" + "\n".join(media) + "\n"
+    if not any(mark in lines for mark in _LOOSE):
+        return media
+    return pd.Series([_plain(entry) for entry in media], index=media.index, dtype=object)
+
+
+def _plain(entry: str) -> str:
+    plain = str(PurePosixPath(entry)).strip() if entry else ""
+    return plain if plain == entry else _plain(plain)
 
 
 def _problems(

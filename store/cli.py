@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, progress, split_pairs, stderr, stdout, working
+from mixed_signals.store.terminal import (
+    Debug,
+    interruptible,
+    make_app,
+    progress,
+    split_pairs,
+    stderr,
+    stdout,
+    working,
+)
 
 if TYPE_CHECKING:
     from mixed_signals.store.folder import Store
@@ -200,7 +209,7 @@ def import_(
     from mixed_signals.store.exchange.incoming import import_features
     from mixed_signals.store.folder import Store
 
-    with working(f"reading {source}"):
+    with interruptible("nothing was imported"), working(f"reading {source}"):
         found = import_features(
             Store.open(store), source, modality, name, ignore_extra=ignore_extra, key=key, entry=entry
         )
@@ -243,20 +252,23 @@ def export(
         )
     opened = Store.open(store)
     if key is not None:
-        with working(f"writing {to}"):
+        with interruptible("nothing was written"), working(f"writing {to}"):
             written = export_features(opened, key, to, replace=replace)
     else:
         if unknown := set(names) - set(MODALITIES):
             raise UsageError(f"--features: {unknown.pop()!r} is none of {', '.join(MODALITIES)}")
         views = opened.views(**names, target=target, missing=missing)
         stdout().print(repr(views), highlight=False, markup=False, soft_wrap=True)
-        with working(f"writing {to}"):
+        with interruptible("nothing was written"), working(f"writing {to}"):
             written = export_views(views, to, replace=replace)
     stdout().print(f"written: {written}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_json(content: object) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    from mixed_signals.store.files import plain
+
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo(text.encode(errors="backslashreplace").decode())  # halves of characters, as JSON escapes them
 
 
 @contextmanager

@@ -9,10 +9,12 @@ utterances : one row per utterance
     given: `speaker`, `dialog`, `turn` (whole number, the order in the dialog, unique within `dialog`,
     or within `group` where there is no such column), `transcript_source` (``manual`` or the
     recogniser's name), `transcript_confidence` (0 to 1). Further columns are kept for slicing, and as
-    targets.
+    targets: numbers as they are, lists and cells of several types as text.
 ratings : one row per judgement
     `utterance_id`, `rater` (may be empty), `shown` (text, audio, video, or several joined by ``+``),
     `value`, `count` (how many gave this value; 1 unless votes are aggregated).
+
+Spaces around a cell mean nothing, except in `text`; and a media entry has one spelling (a.wav for ./a.wav).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import pandas as pd
 from mixed_signals.store import cells, targets
 from mixed_signals.store.checks import Problem, checked_ratings, checked_utterances
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.provenance import cut_hashes, text_hashes
+from mixed_signals.store.provenance import as_bytes, cut_hashes, text_hashes
 from mixed_signals.store.targets import MODALITIES as MODALITIES
 from mixed_signals.store.targets import Target
 
@@ -87,10 +89,11 @@ class Corpus:
     ------
     InvalidCorpus
         If an id repeats or is empty, a number is none, an end is not after its start, a media path leaves the
-        media root, a rating names an unknown utterance, or a cell cannot be its target's. All faults are listed,
-        none is dropped.
+        media root, a rating names an unknown utterance, a cell is no single value (a list, an object) or cannot be
+        its target's. All faults are listed, one for a cell, none is dropped.
     UsageError
-        If a declared target has no column, no cells or no ratings, or the media root is a ``file://`` URL.
+        If (and no row is faulty) a declared target has no column, no cells or no ratings; or the media root is a
+        ``file://`` URL.
     """
 
     name: str
@@ -103,7 +106,8 @@ class Corpus:
     def __post_init__(self) -> None:
         given = None if self.ratings is None or self.ratings.empty else self.ratings
         _refuse_columns(self.name, "utterances", self.utterances)
-        utterances, problems = checked_utterances(self.utterances)
+        declared = tuple(self.declared)
+        utterances, problems = checked_utterances(self.utterances, declared)
         ratings = None
         if given is not None:
             _refuse_columns(self.name, "ratings", given)
@@ -113,12 +117,19 @@ class Corpus:
             ("utterances", utterances),
             ("ratings", ratings),
             ("media_root", None if self.media_root is None else as_media_root(self.media_root)),
-            ("declared", tuple(self.declared)),
+            ("declared", declared),
         ):
             object.__setattr__(self, attribute, value)
-        problems += self._settle_targets()
+        try:
+            problems += self._settle_targets()
+        except UsageError:  # what faulty cells should have said may be what the target lacks
+            if not problems:
+                raise
         if problems:
-            problems.sort(key=lambda problem: (problem.table == "ratings", problem.row))
+            told: dict[tuple[str, int, str], Problem] = {}
+            for problem in problems:
+                told.setdefault(problem[:3], problem)
+            problems = sorted(told.values(), key=lambda problem: (problem.table == "ratings", problem.row))
             lines = [f"{p.table} row {p.row + 1}, {p.column}: {p.fault}" for p in problems]
             raise InvalidCorpus(self.name, lines, problems)
 
@@ -191,7 +202,7 @@ class Corpus:
     @cached_property
     def id_bytes(self) -> np.ndarray:
         """Utterance ids in corpus order, shape (N,), UTF-8 of one fixed width."""
-        return np.array([utterance.encode() for utterance in self.ids])
+        return as_bytes(self.ids)
 
     @cached_property
     def text_hash_bytes(self) -> np.ndarray:
@@ -291,12 +302,15 @@ class Corpus:
 
 
 def _refuse_columns(name: str, what: str, table: pd.DataFrame) -> None:
-    """Refuse a table without ids or with a column name twice, and utterances without a row."""
+    """Refuse a table without ids, with a column name twice or without one, and utterances without a row."""
     if "utterance_id" not in table.columns:
         raise InvalidCorpus(name, [f"the {what} have no column utterance_id"])
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidCorpus(name, [f"the {what} have two columns {twice!r}; rename one"])
+    if not all(isinstance(column, str) and column.strip() for column in table.columns):
+        fault = "have a column without a name; name it, or leave it away (pandas: to_csv with index=False)"
+        raise InvalidCorpus(name, [f"the {what} {fault}"])
     if table.empty:
         raise InvalidCorpus(name, ["there is no utterance"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as replaced
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -118,9 +117,7 @@ def import_(
                 sources, columns, name=name, ratings=ratings, media_root=root, targets=targets
             )
         else:
-            corpus = reader.read_corpus(sources[0], name=name, media_root=root)
-            if targets:
-                corpus = replaced(corpus, declared=(*corpus.declared, *targets))
+            corpus = reader.read_corpus(sources[0], name=name, media_root=root, targets=targets)
         made = Store.create(store, corpus, replace=replace)
     console = stdout()
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)

@@ -51,8 +51,8 @@ class FeatureSet:
         N utterances, D dimensions.
     dtype : dtype
         float32 or float16, as stored; `read` gives float32.
-    embedding : ndarray, shape (N, D)
-        Vectors in file order, memory-mapped and read-only; rows whose status is not `ok` are NaN.
+    stored : ndarray, shape (N, D)
+        The matrix as it is in the file, memory-mapped and read-only; rows that are pending may hold anything.
     status : ndarray of uint8, shape (N,)
         As it was when the file was opened.
     checksums : ndarray of uint64, shape (N,)
@@ -78,7 +78,7 @@ class FeatureSet:
             raise MixedSignalsError(f"{path}: not readable ({error})") from error
         self.shape: tuple[int, int] = self.blocks["embedding"].shape  # type: ignore[assignment]
         self.dtype = self.blocks["embedding"].dtype
-        self.embedding = self._array("embedding")
+        self.stored = self._array("embedding")
         self.checksums = self._array("checksum")
         self.batches = self._array("batch")
         self.status = self._array("status").copy()
@@ -111,6 +111,17 @@ class FeatureSet:
         return f"{self.modality}/{self.name}"
 
     @cached_property
+    def embedding(self) -> np.ndarray:
+        """Vectors in file order, shape (N, D); rows whose status is not `ok` are NaN.
+
+        Memory-mapped and read-only, unless rows are pending: then it is a copy.
+        """
+        pending = self.status == Status.PENDING
+        if not pending.any():
+            return self.stored
+        return np.where(pending[:, None], np.array(np.nan, self.dtype), self.stored)
+
+    @cached_property
     def ids(self) -> np.ndarray:
         """Utterance ids, shape (N,), as Python strings.
 
@@ -128,6 +139,28 @@ class FeatureSet:
     def id_bytes(self) -> np.ndarray:
         """Utterance ids as they are stored, shape (N,), UTF-8 of one fixed width."""
         return self._array("utterance_id")
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Return where each of these ids stands, -1 for nowhere.
+
+        Parameters
+        ----------
+        ids : ndarray of bytes, shape (N,)
+            As `id_bytes` has them.
+
+        Raises
+        ------
+        MixedSignalsError
+            If an id repeats in the file.
+        """
+        mine = self.id_bytes
+        if np.array_equal(mine, ids):
+            return np.arange(len(ids))
+        order = np.argsort(mine)
+        if (mine[order[1:]] == mine[order[:-1]]).any():
+            raise MixedSignalsError(f"{self.path}: refused as a feature set: an utterance id repeats")
+        at = order.take(np.searchsorted(mine, ids, sorter=order), mode="clip")
+        return np.where(mine[at] == ids, at, -1)
 
     @property
     def row_hash_bytes(self) -> np.ndarray:
@@ -234,11 +267,11 @@ class FeatureSet:
         Parameters
         ----------
         rows : ndarray of int, shape (B,)
-            Positions in the file; -1 gives NaN.
+            Positions in the file; -1, and a row whose status is not `ok`, give NaN.
         out : ndarray of float32, shape (B, D)
             Where they go; any strides.
         """
-        read_side_by_side([(self, rows, out)])
+        read_side_by_side([(self, np.where(self.ok[rows], rows, -1), out)])
 
     def _array(self, name: str) -> np.ndarray:
         return self.blocks[name].array(self.buffer)
@@ -269,10 +302,10 @@ def read_side_by_side(parts: Sequence[tuple[FeatureSet, np.ndarray, np.ndarray]]
     Parameters
     ----------
     parts : sequence of (FeatureSet, rows, out)
-        As in `FeatureSet.read`; all of one length.
+        As in `FeatureSet.read`, all of one length; the rows are `ok` or -1.
     """
     steps = [
-        (features.embedding, rows, out, len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all()))
+        (features.stored, rows, out, len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all()))
         for features, rows, out in parts
     ]
     row_bytes = sum(out.shape[1] * out.itemsize for _, _, out in parts)

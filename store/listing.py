@@ -10,6 +10,7 @@ from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.features import FeatureSet
 from mixed_signals.store.files import read_json
 from mixed_signals.store.folder import Store
+from mixed_signals.store.verify import own_file
 
 
 def describe_corpus(store: Store) -> dict[str, str]:
@@ -47,25 +48,31 @@ def list_runs(store: Store) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     for name in store.runs():
-        folder = store.run_path(name)
         try:
-            info, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
-            made = datetime.fromtimestamp((folder / "run.json").stat().st_mtime, UTC).astimezone()
-            found.append(
-                {
-                    "name": name,
-                    "made": made.isoformat(timespec="seconds"),
-                    "models": len({row["model"] for row in metrics}),
-                    "utterances": info["n_utterances"],
-                    "target": info["target"],
-                    "features": {modality: one["name"] for modality, one in info["features"].items()},
-                }
-            )
+            found.append({"name": name, **_run_summary(store, name)})
         except (MixedSignalsError, OSError) as error:
             found.append({"name": name, "error": str(error)})
-        except (KeyError, TypeError) as error:
-            found.append({"name": name, "error": f"{folder}: run.json or metrics.json lacks {error}"})
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            fault = f"not as fit-heads writes them ({type(error).__name__}: {error}); fit the run again"
+            found.append({"name": name, "error": f"runs/{name}: run.json or metrics.json are {fault}"})
     return found
+
+
+def _run_summary(store: Store, name: str) -> dict[str, Any]:
+    run, metrics = (store.run_path(name) / file for file in ("run.json", "metrics.json"))
+    info, rows = (read_json(own_file(store, path)) for path in (run, metrics))
+    models, target, n = {row["model"] for row in rows}, info["target"], info["n_utterances"]
+    features = {modality: one["name"] for modality, one in info["features"].items()}
+    if not isinstance(n, int) or not all(isinstance(text, str) for text in (target, *features.values())):
+        raise TypeError("a number or a text is of another type")
+    made = datetime.fromtimestamp(run.stat().st_mtime, UTC).astimezone()
+    return {
+        "made": made.isoformat(timespec="seconds"),
+        "models": len(models),
+        "utterances": n,
+        "target": target,
+        "features": features,
+    }
 
 
 def describe_features(features: FeatureSet) -> dict[str, Any]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.features import FeatureSet, Status
-from mixed_signals.store.provenance import Recipe
+from mixed_signals.store.provenance import Recipe, as_bytes
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def plan_rows(
         What is on disk.
     recipe : Recipe
         How the vectors are to be made.
-    ids, row_hashes : sequences of str, length N
+    ids, row_hashes : sequences of str or arrays of bytes, length N
         The corpus's utterances, and what each vector is made of.
     entry_hashes : ndarray of bytes, shape (N,), optional
         What the corpus says of each utterance now; where only that changed, nothing is made again.
@@ -72,9 +71,8 @@ def plan_rows(
             f"{existing.path}: made by another recipe ({_difference(existing.recipe, recipe)}); "
             "give the new one a name of its own (--name), or remove the file to make it again"
         )
-    ids, row_hashes = np.asarray(ids, dtype=object), np.asarray(row_hashes, dtype=object)
-    old = pd.Index(existing.ids).get_indexer(pd.Index(ids))
-    unchanged = existing.row_hashes[old] == row_hashes
+    old = existing.find(as_bytes(ids))
+    unchanged = existing.row_hash_bytes[old] == as_bytes(row_hashes)
     status = existing.status[old]
     reasons = {
         "new": old < 0,
@@ -93,20 +91,6 @@ def plan_rows(
         and bool((old == np.arange(n)).all() and unchanged.all())
         and (entry_hashes is None or np.array_equal(existing.entry_hash_bytes, entry_hashes)),
     )
-
-
-def as_bytes(texts: Sequence[str] | np.ndarray, width: int | None = None) -> np.ndarray:
-    """Return UTF-8 bytes of one fixed width (cut at whole characters), which no reader has to unpickle.
-
-    What is bytes already stays as it is.
-    """
-    if isinstance(texts, np.ndarray) and texts.dtype.kind == "S":
-        return texts
-    encoded = [text.encode() for text in texts]
-    if width is not None:
-        encoded = [text[:width].decode(errors="ignore").encode() for text in encoded]
-    widest = width or max(map(len, encoded), default=0)
-    return np.array(encoded, dtype=f"S{max(widest, 1)}")
 
 
 def _difference(old: Recipe, new: Recipe) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -145,6 +146,23 @@ def cut_hashes(media: Iterable[str], starts: Iterable[float], ends: Iterable[flo
 def media_hash(content: str, start: float, end: float) -> str:
     """Return what identifies a vector's media: the file's hash, and start and end in seconds (NaN for none)."""
     return row_hash("media", content, start, end)
+
+
+def as_bytes(texts: Sequence[str] | np.ndarray, width: int | None = None) -> np.ndarray:
+    """Return UTF-8 bytes of one fixed width (cut at whole characters), which no reader has to unpickle.
+
+    What is bytes already stays as it is.
+    """
+    if isinstance(texts, np.ndarray) and texts.dtype.kind == "S":
+        return texts
+    if width is None:
+        with suppress(UnicodeEncodeError):  # the quick way, of ASCII
+            return np.asarray(texts, dtype=object).astype(np.bytes_)
+    encoded = [text.encode() for text in texts]
+    if width is not None:
+        encoded = [text[:width].decode(errors="ignore").encode() for text in encoded]
+    widest = width or max(map(len, encoded), default=0)
+    return np.array(encoded, dtype=f"S{max(widest, 1)}")
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:

@@ -26,7 +26,8 @@ def feature_set_table(found: Iterable[Mapping[str, Any]]) -> Table:
     """Return feature sets as `list_feature_sets` describes them, a row each."""
     table = _table("feature set", "vectors", "size", "rows", "recipe", "made with", wraps={"made with"})
     for one in found:
-        table.add_row(
+        _add_row(
+            table,
             one["key"],
             f"{one['dimensions']:,} {one['dtype']}",
             decimal(one["bytes"]),
@@ -41,7 +42,8 @@ def run_table(found: Iterable[Mapping[str, Any]]) -> Table:
     """Return runs as `list_runs` describes them, a row each."""
     table = _table("run", "made", "models", "utterances", "target", "of", wraps={"of"})
     for one in found:
-        table.add_row(
+        _add_row(
+            table,
             one["name"],
             one["made"][:16].replace("T", " "),
             f"{one['models']:,}",
@@ -69,11 +71,11 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
         "pooling": recipe.pop("pooling"),
         "computed in": recipe.pop("dtype"),
         "kept in": recipe.pop("store_dtype"),
-        **{name: str(value) for name, value in recipe.items() if name != "modality"},
+        **{name: value for name, value in recipe.items() if name != "modality"},
         "versions": "\n".join(_pairs(one) for one in versions),
         "trained on": counted(len(trained_on), "utterance") if trained_on else "",
         "imported from": said.pop("imported_from", ""),
-        **{name.replace("_", " "): str(value) for name, value in said.items()},
+        **{name.replace("_", " "): value for name, value in said.items()},
         "recipe": described["recipe_fingerprint"],
         "content": described["content_fingerprint"],
         "file": f"{described['path']} ({decimal(described['bytes'])})",
@@ -82,7 +84,7 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():
         if value:
-            table.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
+            _add_row(table, Text(name, style="dim"), Text(str(value), overflow="fold"))
     return table
 
 
@@ -101,9 +103,10 @@ def finding_table(findings: Iterable[Finding]) -> Table:
     table = _table("severity", "where", "what, and what mends it", wraps={"what, and what mends it"})
     table.leading = 1
     for finding in findings:
-        table.add_row(
+        _add_row(
+            table,
             Text(finding.severity, style=_COLOURS[finding.severity]),
-            Text(finding.where),
+            finding.where,
             _what_and_mend(finding.what, finding.mend),
         )
     return table
@@ -119,7 +122,8 @@ def file_table(files: Iterable[CheckedFile]) -> Table:
                 ": " + ", ".join(file.rows[:_SHOWN_IDS]) + (", ..." if len(file.rows) > _SHOWN_IDS else "")
             )
         name = Text(file.path, overflow="fold")
-        table.add_row(
+        _add_row(
+            table,
             name if file.ok else Text("\n").join([name, _what_and_mend(what, file.mend)]),
             Text("ok", style="green") if file.ok else Text("corrupt", style="red"),
             decimal(file.bytes),
@@ -147,6 +151,11 @@ def _table(*columns: str, wraps: Iterable[str] = ()) -> Table:
             column, justify="right" if column in numbers else "left", no_wrap=column not in wraps
         )
     return table
+
+
+def _add_row(table: Table, *cells: object) -> None:
+    """Add a row; what a cell says is never read as markup."""
+    table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
 
 
 def _what_and_mend(what: str, mend: str) -> Text:

@@ -26,7 +26,7 @@ from mixed_signals.store.errors import UsageError
 
 MODALITIES = ("text", "audio", "video")
 KINDS = ("nominal", "ordinal", "interval", "multilabel")
-_NONE = "none"
+_NONE = cells.NONE
 _SHOWN_CLASSES = 12
 
 

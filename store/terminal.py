@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
+
+
+# Control characters but tab and line feed, what turns the direction of writing, and halves of characters.
+_NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class _Debug:
@@ -47,16 +52,19 @@ def run_app(app: typer.Typer) -> None:
     try:
         app()
     except MixedSignalsError as error:
-        if _Debug.on:
-            raise
-        stderr().print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except OSError as error:  # a full disk, a file without permission: the system names the file
-        if _Debug.on:
-            raise
-        stderr().print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         wrong_call = isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError))
-        sys.exit(2 if wrong_call else 1)
+        _end(str(error), 2 if wrong_call else 1)
+    except MemoryError as error:
+        _end(f"not enough memory ({error})" if str(error) else "not enough memory", 1)
+
+
+def _end(said: str, exit_code: int) -> NoReturn:
+    if _Debug.on:
+        raise
+    stderr().print(f"[bold red]error:[/] {_escape(said)}", highlight=False, soft_wrap=True)
+    sys.exit(exit_code)
 
 
 def _escape(text: str) -> str:
@@ -65,18 +73,38 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
+def fit_to_show(text: str) -> str:
+    r"""Return text with a mark for each character that would command the terminal, or that is half of one.
+
+    Examples
+    --------
+    >>> fit_to_show("u1\x1b[2J") == "u1\ufffd[2J"
+    True
+    """
+    return _NOT_SHOWN.sub("\ufffd", text)
+
+
 def stdout() -> Console:
     """Return a console on standard output (tables, results)."""
-    from rich.console import Console
-
-    return Console()
+    return _console(stderr=False)
 
 
 def stderr() -> Console:
     """Return a console on standard error (progress, warnings, errors)."""
-    from rich.console import Console
+    return _console(stderr=True)
 
-    return Console(stderr=True)
+
+def _console(*, stderr: bool) -> Console:
+    """Return a console on which the texts of a store, which may come from anyone, do nothing but stand there."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Plain(Console):
+        def render(self, renderable, options=None):  # type: ignore[no-untyped-def]
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else fit_to_show(text), style, control)
+
+    return Plain(stderr=stderr)
 
 
 def split_values(values: Iterable[str] | None) -> list[str]:

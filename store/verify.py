@@ -97,14 +97,17 @@ def check_files(store: Store, on_progress: Callable[[int], None] | None = None) 
 
 def _corpus_files(store: Store) -> Iterator[CheckedFile]:
     described = store.path / "corpus.json"
-    yield _checked(store, described, partial(_recorded_checksums, described), _IMPORT_AGAIN)
     try:
-        recorded = _recorded_checksums(described)
-    except MixedSignalsError:
-        return
+        recorded = _recorded_checksums(own_file(store, described))
+    except (MixedSignalsError, OSError, RecursionError):
+        recorded = {}
+    tables = []
     for name, checksum in recorded.items():
         table = store.path / name
-        yield _checked(store, table, partial(_check_table, table, checksum), _IMPORT_AGAIN)
+        tables.append(_checked(store, table, partial(_check_table, table, checksum), _IMPORT_AGAIN))
+    look = partial(_check_corpus, store, described, all(table.ok for table in tables))
+    yield _checked(store, described, look, _IMPORT_AGAIN)
+    yield from tables
 
 
 def _feature_files(store: Store, on_progress: Callable[[int], None] | None) -> Iterator[CheckedFile]:
@@ -115,28 +118,32 @@ def _feature_files(store: Store, on_progress: Callable[[int], None] | None) -> I
 
 def _run_files(store: Store) -> Iterator[CheckedFile]:
     for run in sorted((store.path / "runs").glob("[!.]*/")):
-        for entry in sorted({*run.glob("[!.]*"), *(run / name for name in _RUN_FILES)}):
+        entries = {*run.glob("[!.]*"), *(run / name for name in _RUN_FILES)} if _is_own(store, run) else {run}
+        for entry in sorted(entries):
             if entry.is_dir() or entry.suffix in _READERS:
-                yield _checked(store, entry, partial(_check_readable, entry), _FIT_AGAIN)
+                yield _checked(store, entry, partial(_check_readable, store, entry), _FIT_AGAIN)
 
 
 def _checked(store: Store, path: Path, look: Callable[[], object], mend: str) -> CheckedFile:
     began = time.perf_counter()
     what = ""
     rows: tuple[str, ...] = ()
+    size = 0
     try:
+        size = sum(file.stat().st_size for file in _files(store, path))
         look()
     except FileNotFoundError:
         what = "is not there"
-    except (MixedSignalsError, OSError) as error:
-        what = str(error).removeprefix(f"{path}: ").replace(f"{store.path}{os.sep}", "")
+    except (MixedSignalsError, OSError, RecursionError) as error:
+        what = str(error).removeprefix(f"{path}: ").removeprefix(f"{store.path}: ")
+        what = what.replace(f"{store.path}{os.sep}", "")
         rows = error.rows if isinstance(error, Corrupt) else ()
     return CheckedFile(
         path=path.relative_to(store.path).as_posix(),
         what=what,
         mend=mend if what else "",
         rows=rows,
-        bytes=sum(file.stat().st_size for file in _files(path)),
+        bytes=size,
         seconds=time.perf_counter() - began,
     )
 
@@ -148,6 +155,13 @@ def _recorded_checksums(described: Path) -> dict[str, str]:
     if not isinstance(recorded, dict) or _TABLES[0] not in recorded:
         raise Corrupt("has no checksums of the corpus's tables")
     return {name: recorded[name] for name in _TABLES if name in recorded}
+
+
+def _check_corpus(store: Store, described: Path, tables_ok: bool) -> None:
+    """Read the corpus as every command does, unless it is a table that is at fault."""
+    _recorded_checksums(described)
+    if tables_ok:
+        _ = Store(store.path, store.media_root).corpus
 
 
 def _check_table(path: Path, checksum: str) -> None:
@@ -176,18 +190,41 @@ def _check_vectors(store: Store, key: str, on_progress: Callable[[int], None] | 
         raise Corrupt(f"{len(found):,} of {len(features):,} rows are not what was written", found)
 
 
-def _check_readable(path: Path) -> None:
-    if not path.exists():
-        raise FileNotFoundError(path)
-    for file in _files(path):
+def _check_readable(store: Store, path: Path) -> None:
+    for file in _files(store, path):
         _READERS[file.suffix](file)
 
 
-def _files(path: Path) -> list[Path]:
+def own_file(store: Store, path: Path) -> Path:
+    """Return the path of a file of a store, if it can be read to its end.
+
+    Raises
+    ------
+    MixedSignalsError
+        If a link leads out of the store, or it is a pipe or a device.
+    FileNotFoundError
+        If it is not there.
+    """
+    own = store.inside(*path.relative_to(store.path).parts)
+    if not own.exists():
+        raise FileNotFoundError(f"{path}: is not there")
+    if not own.is_file():
+        raise MixedSignalsError(f"{path}: refused: no ordinary file; remove it")
+    return own
+
+
+def _is_own(store: Store, folder: Path) -> bool:
+    try:
+        return store.inside(*folder.relative_to(store.path).parts).is_dir()
+    except MixedSignalsError:
+        return False
+
+
+def _files(store: Store, path: Path) -> list[Path]:
     """Return the file, or the files of a folder that can be read again."""
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.suffix in _READERS)
-    return [path] if path.is_file() else []
+    if _is_own(store, path):
+        return [own_file(store, file) for file in sorted(path.rglob("*")) if file.suffix in _READERS]
+    return [own_file(store, path)]
 
 
 def _read_safetensors(path: Path) -> None:

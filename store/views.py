@@ -134,7 +134,7 @@ class Views:
             )
         features, rows = self.sources[modality], self.rows[:, self.modalities.index(modality)]
         if len(rows) and features.dtype == np.float32 and rows[0] >= 0 and (np.diff(rows) == 1).all():
-            return features.embedding[rows[0] : rows[-1] + 1]
+            return features.stored[rows[0] : rows[-1] + 1]
         vectors = np.empty((len(self), features.shape[1]), np.float32)
         features.read(rows, vectors)
         return vectors
@@ -324,20 +324,13 @@ def join(
 
 def _positions(corpus: Corpus, features: FeatureSet) -> np.ndarray:
     """Return where each corpus utterance stands in a feature set, -1 where it does not; refuse strangers' ids."""
-    if np.array_equal(features.id_bytes, corpus.id_bytes):
-        return np.arange(len(corpus))
-    order = np.argsort(corpus.id_bytes)
-    at = order.take(np.searchsorted(corpus.id_bytes, features.id_bytes, sorter=order), mode="clip")
-    strange = corpus.id_bytes[at] != features.id_bytes
-    if strange.any():
+    found = features.find(corpus.id_bytes)
+    if np.count_nonzero(found >= 0) < len(features):
+        strange = ~np.isin(features.id_bytes, corpus.id_bytes)
         raise MixedSignalsError(
             f"{features.key}: {int(strange.sum())} of {len(features)} ids are not in corpus "
             f"{corpus.name}, e.g. {list(features.ids[strange][:3])}; it was made for other utterances"
         )
-    found = np.full(len(corpus), -1)
-    found[at] = np.arange(len(features))
-    if np.count_nonzero(found >= 0) < len(features):
-        raise MixedSignalsError(f"{features.path}: refused as a feature set: an utterance id repeats")
     return found
 
 

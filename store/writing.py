@@ -30,11 +30,11 @@ from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import replacing
 from mixed_signals.store.layout import REASON_BYTES, Block, define_blocks, seal
 from mixed_signals.store.locks import sole_writer
-from mixed_signals.store.planning import as_bytes, plan_rows
-from mixed_signals.store.provenance import Recipe
+from mixed_signals.store.planning import plan_rows
+from mixed_signals.store.provenance import Recipe, as_bytes
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FILL_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 20
 
 
 class FeatureWriter:
@@ -46,7 +46,7 @@ class FeatureWriter:
         The ``.h5`` file; made if absent, brought in line with what is asked otherwise.
     recipe : Recipe
         How the vectors are made.
-    ids, row_hashes : sequences of str, length N
+    ids, row_hashes : sequences of str or arrays of bytes, length N
         The corpus's utterances, and what each vector is made of.
     dimensions : sequence of str, length D
         Names of the columns.
@@ -98,16 +98,17 @@ class FeatureWriter:
     ) -> None:
         self.path = path
         self._recipe = recipe
-        self._ids = ids
-        self._row_hashes = row_hashes
+        self._ids, self._row_hashes = as_bytes(ids), as_bytes(row_hashes)
         self._dimensions = dimensions
         self._entry_hashes = np.full(len(ids), b"") if entry_hashes is None else entry_hashes
         self._versions = dict(versions or {})
         self._trained_on = list(trained_on)
         self._source = dict(source or {})
         self._retry_failed = retry_failed
-        if not len(ids) == len(set(ids)) == len(row_hashes) == len(self._entry_hashes) or not len(dimensions):
-            raise ValueError("ids repeat, there are not as many hashes as ids, or there is no dimension")
+        if len({len(ids), len(row_hashes), len(self._entry_hashes)}) > 1 or not len(dimensions):
+            raise ValueError("there are not as many hashes as ids, or there is no dimension")
+        if not (self._ids[1:] > self._ids[:-1]).all() and len(set(self._ids.tolist())) < len(ids):
+            raise ValueError("ids repeat")
         self._make_batches = batches or (lambda rows: [rows])
 
     def __enter__(self) -> Self:
@@ -135,7 +136,9 @@ class FeatureWriter:
             self.batches = _unfinished(features.batches, features.status)
             self._file = os.open(self.path, os.O_RDWR)
             stack.callback(os.close, self._file)
-            self._clear_reasons(features)
+            stack.callback(self._blank_pending)
+            if existing is not None:
+                self._clear_reasons(features)
             self._stack = stack.pop_all()
         return self
 
@@ -179,32 +182,39 @@ class FeatureWriter:
         """
         at, made = np.asarray(rows, dtype=np.intp), np.asarray(vectors)
         became = np.array(status, dtype=np.uint8)
-        self._check(at, made, became, reasons)
-        if (np.diff(at) < 0).any() or self._status[at].any():
+        steps = np.diff(at, prepend=-2, append=-2)
+        rising = bool((steps[:-1] > 0).all())
+        self._check(at, made, became, reasons, rising)
+        if not rising or self._status[at].any():
             order = np.argsort(at, kind="stable")
             order = order[self._status[at[order]] == Status.PENDING]
             at, made, became = at[order], made[order], became[order]
             reasons = [reasons[i] for i in order]
-        columns = self._checked(made, became, list(reasons))
-        runs = np.flatnonzero(np.diff(at, prepend=-2, append=-2) != 1).tolist()
+            steps = np.diff(at, prepend=-2, append=-2)
+        runs = np.flatnonzero(steps != 1).tolist()
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = np.ascontiguousarray(made, dtype=self._blocks["embedding"].dtype)
+        columns = _stored(kept, made, became, list(reasons))
         for name, values in columns.items():
             for begin, end in pairwise(runs):
                 _put(self._file, self._blocks[name], int(at[begin]), values[begin:end])
         self._status[at] = columns["status"]
         return len(at)
 
-    def _check(self, at: np.ndarray, made: np.ndarray, became: np.ndarray, reasons: Sequence[str]) -> None:
+    def _check(
+        self, at: np.ndarray, made: np.ndarray, became: np.ndarray, reasons: Sequence[str], rising: bool
+    ) -> None:
         """Refuse a batch that would end up in other rows than its own."""
         expected = (len(at), self._blocks["embedding"].shape[1])
         if len(at) and made.shape != expected:
             raise ValueError(f"vectors of shape {made.shape}, expected {expected}")
-        if not len(at) == len(became) == len(reasons) == len(np.unique(at)):
+        if not len(at) == len(became) == len(reasons) or not (rising or len(np.unique(at)) == len(at)):
             raise ValueError(
                 f"{len(at)} rows with {len(became)} statuses and {len(reasons)} reasons, or a row twice"
             )
         if len(at) and (at.min() < 0 or at.max() >= len(self._status)):
             raise ValueError(f"rows {at.min()} to {at.max()} of a set of {len(self._status)}")
-        if not np.isin(became, (Status.OK, Status.MISSING, Status.FAILED)).all():
+        if ((became < Status.OK) | (became > Status.FAILED)).any():
             raise ValueError(f"a status of {became.max()}; a written row is ok, missing or failed")
 
     def _clear_reasons(self, features: FeatureSet) -> None:
@@ -214,24 +224,11 @@ class FeatureWriter:
         for row in np.flatnonzero((features.status == Status.PENDING) & (said != b"")).tolist():
             _put(self._file, block, row, np.zeros(1, block.dtype))
 
-    def _checked(self, vectors: np.ndarray, status: np.ndarray, reasons: list[str]) -> dict[str, np.ndarray]:
-        """Return what is stored of one batch, in the order in which it is written: the status comes last."""
-        with np.errstate(over="ignore"):
-            kept = np.ascontiguousarray(vectors, dtype=self._blocks["embedding"].dtype)
-        sound = np.isfinite(kept).all(axis=1)
-        if kept.dtype == np.float16:
-            sound &= kept.any(axis=1) | ~vectors.any(axis=1)
-        for bad in np.flatnonzero((status == Status.OK) & ~sound):
-            status[bad] = Status.FAILED
-            reasons[bad] = _why_not_kept(vectors[bad], kept.dtype)
-        ok = status == Status.OK
-        columns = {"embedding": kept, "checksum": row_checksums(kept)}
-        if not ok.all():
-            columns["embedding"] = np.where(ok[:, None], kept, np.array(np.nan, kept.dtype))
-            columns["checksum"] = np.where(ok, columns["checksum"], 0).astype(np.uint64)
-        if any(reasons):
-            columns["reason"] = as_bytes(reasons, REASON_BYTES)
-        return columns | {"status": status}
+    def _blank_pending(self) -> None:
+        """Leave no zeros, and no half of a vector, where nothing was made."""
+        block = self._blocks["embedding"]
+        for rows in _stretches(np.flatnonzero(self._status == Status.PENDING), block.row_bytes):
+            _put(self._file, block, rows[0], np.full((len(rows), block.shape[1]), np.nan, block.dtype))
 
     def _goes_on(self, existing: FeatureSet) -> bool:
         """Whether the file can be filled as it is: its rows are ours, and those to be made are all pending."""
@@ -244,8 +241,8 @@ class FeatureWriter:
     def _make_file(self, existing: FeatureSet | None) -> None:
         n, keep = len(self._ids), self.plan.keep
         texts = {
-            "utterance_id": as_bytes(self._ids),
-            "row_hash": as_bytes(self._row_hashes),
+            "utterance_id": self._ids,
+            "row_hash": self._row_hashes,
             "entry_hash": self._entry_hashes,
             "dimension": as_bytes(self._dimensions),
         }
@@ -272,8 +269,9 @@ class FeatureWriter:
                     _write_all(file, piece, offset)
                 for name, values in whole.items():
                     _put(file, made.blocks[name], 0, values)
-                for begin, vectors in _kept_vectors(existing, keep, len(self._dimensions), dtype):
-                    _put(file, made.blocks["embedding"], begin, vectors)
+                if existing is not None:
+                    for rows in _stretches(np.flatnonzero(keep >= 0), made.blocks["embedding"].row_bytes):
+                        _put(file, made.blocks["embedding"], rows[0], existing.stored[keep[rows]])
             finally:
                 os.close(file)
 
@@ -294,7 +292,7 @@ class FeatureWriter:
             numbers[:] = existing.batches
             todo = todo[existing.status[todo] != Status.PENDING]
         batches = list(self._make_batches(todo)) if len(todo) else []
-        if sorted(np.concatenate([todo[:0], *batches]).tolist()) != todo.tolist():
+        if not np.array_equal(np.sort(np.concatenate([todo[:0], *batches])), todo):
             raise ValueError("the batches are not the rows that are to be made, each once")
         for number, rows in enumerate(batches, start=int(numbers.max(initial=-1)) + 1):
             numbers[rows] = number
@@ -303,7 +301,37 @@ class FeatureWriter:
 
 def row_checksums(vectors: np.ndarray) -> np.ndarray:
     """Return the XXH3 (64 bits) of each row's bytes, shape (B,), uint64."""
-    return np.fromiter((xxhash.xxh3_64_intdigest(row) for row in vectors), np.uint64, len(vectors))
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, vectors), np.uint64, len(vectors))
+
+
+def _stored(
+    kept: np.ndarray, made: np.ndarray, status: np.ndarray, reasons: list[str]
+) -> dict[str, np.ndarray]:
+    """Return what is written of a batch, in this order: the status that makes the rest count comes last."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Quicker than to look at every value; a sum of finite ones that overflows is looked at again.
+        sound = np.isfinite(kept.sum(axis=1, dtype=np.float32))
+    sound[~sound] = np.isfinite(kept[~sound]).all(axis=1)
+    if kept.dtype == np.float16:
+        sound &= kept.any(axis=1) | ~made.any(axis=1)
+    for bad in np.flatnonzero((status == Status.OK) & ~sound):
+        status[bad] = Status.FAILED
+        reasons[bad] = _why_not_kept(made[bad], kept.dtype)
+    ok = status == Status.OK
+    columns = {"embedding": kept, "checksum": row_checksums(kept)}
+    if not ok.all():
+        columns["embedding"] = np.where(ok[:, None], kept, np.array(np.nan, kept.dtype))
+        columns["checksum"] = np.where(ok, columns["checksum"], np.uint64(0))
+    if any(reasons):
+        columns["reason"] = as_bytes(reasons, REASON_BYTES)
+    return columns | {"status": status}
+
+
+def _stretches(rows: np.ndarray, row_bytes: int) -> Iterator[np.ndarray]:
+    """Yield ascending rows in pieces that follow one another, none much larger than the processor's cache."""
+    step = max(1, _PIECE_BYTES // row_bytes)
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
+        yield from (run[begin : begin + step] for begin in range(0, len(run), step))
 
 
 def _unfinished(batches: np.ndarray, status: np.ndarray) -> list[np.ndarray]:
@@ -312,20 +340,6 @@ def _unfinished(batches: np.ndarray, status: np.ndarray) -> list[np.ndarray]:
     rows = np.flatnonzero(np.isin(batches, todo))
     rows = rows[np.argsort(batches[rows], kind="stable")]
     return np.split(rows, np.flatnonzero(np.diff(batches[rows])) + 1) if len(rows) else []
-
-
-def _kept_vectors(
-    existing: FeatureSet | None, keep: np.ndarray, width: int, dtype: np.dtype
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the whole matrix a stretch of rows at a time: what is kept of the old file, NaN elsewhere."""
-    step = max(1, _FILL_BYTES // (width * dtype.itemsize))
-    empty = np.full((step, width), np.nan, dtype)
-    for begin in range(0, len(keep), step):
-        part = keep[begin : begin + step]
-        if existing is None or (part < 0).all():
-            yield begin, empty[: len(part)]
-        else:
-            yield begin, np.where((part >= 0)[:, None], existing.embedding[part], empty[: len(part)])
 
 
 def _why_not_kept(vector: np.ndarray, dtype: np.dtype) -> str:

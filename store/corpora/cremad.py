@@ -29,6 +29,7 @@ targets
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,13 @@ _NAME = rf"^(\d{{4}})_({'|'.join(SENTENCES)})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|H
 _VOTES = ("tabulatedVotes.csv", "processedResults/tabulatedVotes.csv")
 
 
-def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str | None = None) -> Corpus:
+def read_corpus(
+    source: Path,
+    *,
+    name: str | None = None,
+    media_root: Path | str | None = None,
+    targets: Sequence[Target] = (),
+) -> Corpus:
     """Read the clips, the actors and the votes.
 
     Parameters
@@ -72,6 +79,8 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         Name of the corpus; "CREMA-D" by default.
     media_root : Path or str, optional
         Where ``VideoFlash/`` and ``AudioWAV/`` lie; `source` by default.
+    targets : sequence of Target
+        What heads may learn, besides what the layout itself tells.
 
     Raises
     ------
@@ -105,6 +114,7 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
                 for target, shown in TARGETS.items()
                 if (ratings.table["shown"] == shown).any()
             ),
+            *targets,
         ],
         columns={"utterance_id": "Filename"},
     )

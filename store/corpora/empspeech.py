@@ -23,6 +23,7 @@ A folder with ``train.csv``, ``val.csv`` and ``test.csv``, each with the columns
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,13 @@ _COLUMNS = {
 }
 
 
-def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str | None = None) -> Corpus:
+def read_corpus(
+    source: Path,
+    *,
+    name: str | None = None,
+    media_root: Path | str | None = None,
+    targets: Sequence[Target] = (),
+) -> Corpus:
     """Read the split files of a folder.
 
     Parameters
@@ -56,6 +63,8 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         Name of the corpus; "EmpSpeech" by default.
     media_root : Path or str, optional
         Where the cut media lie; `source` by default.
+    targets : sequence of Target
+        What heads may learn, besides what the layout itself tells.
 
     Raises
     ------
@@ -94,6 +103,6 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         name or "EmpSpeech",
         Rows(table, rows.places),
         media_root=root,
-        targets=[Target("label", "nominal", occurring(LABELS, label))],
+        targets=[Target("label", "nominal", occurring(LABELS, label)), *targets],
         columns=_COLUMNS,
     )

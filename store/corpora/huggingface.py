@@ -5,7 +5,8 @@ Read are (without the library `datasets`):
 - a folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote (``state.json``,
   ``dataset_info.json``, ``data-*.arrow``; ``dataset_dict.json`` beside a folder per split);
 - a folder with ``metadata.csv``, ``.jsonl`` or ``.parquet``, or folders per split with one each. The column
-  `file_name` is the medium's path in that folder.
+  `file_name` is the medium's path in that folder. Other metadata below those that are read, and a folder of media
+  beside them that has none, are faults.
 
 What becomes of the columns; the first that is there is taken, and all others are kept for slicing:
 
@@ -31,6 +32,7 @@ a multilabel target. Other columns of lists or structures, and other columns of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -38,10 +40,18 @@ import pandas as pd
 
 from mixed_signals.store import cells
 from mixed_signals.store.corpora.huggingface_saved import Part, is_saved, read_saved
-from mixed_signals.store.corpora.published import Faults, below, media_folder, occurring
+from mixed_signals.store.corpora.published import (
+    MEDIA,
+    Faults,
+    below,
+    media_folder,
+    occurring,
+    visible_files,
+)
 from mixed_signals.store.corpora.reading import Rows, need_columns, read_rows
 from mixed_signals.store.corpus import Corpus, as_media_root
 from mixed_signals.store.errors import UsageError
+from mixed_signals.store.targets import Target
 
 KNOWN = {
     "utterance_id": ("utterance_id", "id"),
@@ -53,7 +63,13 @@ KNOWN = {
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
-def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str | None = None) -> Corpus:
+def read_corpus(
+    source: Path,
+    *,
+    name: str | None = None,
+    media_root: Path | str | None = None,
+    targets: Sequence[Target] = (),
+) -> Corpus:
     """Read a data set's folder; embedded media are unpacked below the media root.
 
     Parameters
@@ -64,6 +80,8 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         Name of the corpus; the folder's by default.
     media_root : Path or str, optional
         What media paths are relative to; `source` by default. Embedded media need a folder that is named.
+    targets : sequence of Target
+        What heads may learn, besides what the layout itself tells.
 
     Raises
     ------
@@ -76,17 +94,18 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         raise UsageError(f"{source}: not a folder; SOURCE is the folder of a data set")
     name = name or source.resolve().name
     if is_saved(source):
-        return _read_saved(source, name, media_root)
-    parts = _read_metadata(source)
+        return _read_saved(source, name, media_root, targets)
+    faults = Faults()
+    parts = _read_metadata(source, faults)
     root = media_folder(source, media_root)
     folder = below(source, root)
     tables = [_under_our_names(part) for part in parts]
     for table in tables:
-        table["media"] = [str(folder / path) if path else "" for path in table.pop("file_name")]
-    return _corpus(name, parts, tables, root, Faults(), {"media": "file_name"})
+        table["media"] = _in_folder(folder, table.pop("file_name"))
+    return _corpus(name, parts, tables, root, faults, {"media": "file_name"}, targets)
 
 
-def _read_saved(source: Path, name: str, media_root: Path | str | None) -> Corpus:
+def _read_saved(source: Path, name: str, media_root: Path | str | None, targets: Sequence[Target]) -> Corpus:
     faults = Faults()
     parts = read_saved(source, faults)
     held = [part.media for part in parts if part.media is not None]
@@ -95,8 +114,9 @@ def _read_saved(source: Path, name: str, media_root: Path | str | None) -> Corpu
     tables = [_under_our_names(part) for part in parts]
     for part, table in zip(parts, tables, strict=True):
         if part.media is not None:
-            table["media"] = part.media.entries(table["utterance_id"], root, part.rows, faults)
-    corpus = _corpus(name, parts, tables, root, faults, {"media": held[0].column} if held else {})
+            ids = cells.texts(table["utterance_id"])
+            table["media"] = part.media.entries(ids, root, part.rows, faults)
+    corpus = _corpus(name, parts, tables, root, faults, {"media": held[0].column} if held else {}, targets)
     for part, table in zip(parts, tables, strict=True):
         if part.media is not None and embedded:
             part.media.unpack(table["media"], Path(root))
@@ -112,7 +132,7 @@ def _unpacking_folder(source: Path, media_root: Path | str | None) -> Path:
     return root
 
 
-def _read_metadata(source: Path) -> list[Part]:
+def _read_metadata(source: Path, faults: Faults) -> list[Part]:
     """Return the rows of a folder with metadata, or of its folders; `file_name` is relative to `source`."""
     alone = _metadata_of(source)
     files = {"": alone} if alone else {path.name: _metadata_of(path) for path in sorted(source.iterdir())}
@@ -122,15 +142,32 @@ def _read_metadata(source: Path) -> list[Part]:
             continue
         rows = read_rows(file)
         need_columns(file, rows.table, ("file_name",))
-        paths = cells.texts(rows.table["file_name"])
-        rows.table["file_name"] = [str(PurePosixPath(folder) / path) if path else "" for path in paths]
+        rows.table["file_name"] = _in_folder(PurePosixPath(folder), rows.table["file_name"])
         parts.append(Part(folder, rows))
     if not parts:
         raise UsageError(
             f"{source}: neither a folder that save_to_disk wrote, nor one with {', '.join(_METADATA)} in it or in "
             "its folders; load the data set with the library datasets and call save_to_disk"
         )
+    _note_left_out(source, [file for file in files.values() if file is not None], faults)
     return parts
+
+
+def _in_folder(folder: PurePosixPath, paths: pd.Series) -> pd.Series:
+    """Return paths in a folder as paths from where the folder is; cells that are no text, or empty, stay."""
+    found = [str(folder / path.strip()) if isinstance(path, str) and path.strip() else path for path in paths]
+    return pd.Series(found, index=paths.index, dtype=object)
+
+
+def _note_left_out(source: Path, read: Sequence[Path], faults: Faults) -> None:
+    """Note metadata that are not among those read, and folders of media beside them that have none."""
+    files, folders = visible_files(source), {file.parent for file in read}
+    mend = f"is not read beside {read[0]}; move its rows there, or import its folder alone"
+    faults.lines += [f"{file}: {mend}" for file in files if file.name in _METADATA and file not in read]
+    held = {source / file.relative_to(source).parts[0] for file in files if file.suffix.lower() in MEDIA}
+    if source not in folders:
+        mend = f"media without metadata; add {_METADATA[0]} with a column file_name, or move them elsewhere"
+        faults.lines += [f"{path}: {mend}" for path in sorted(held - folders)]
 
 
 def _metadata_of(folder: Path) -> Path | None:
@@ -149,7 +186,6 @@ def _under_our_names(part: Part) -> pd.DataFrame:
     table = table.assign(**{ours: part.rows.table[theirs] for ours, theirs in taken.items()})
     if "utterance_id" not in table:
         table["utterance_id"] = [f"{part.split or 'row'}-{row}" for row in range(len(table))]
-    table["utterance_id"] = cells.texts(table["utterance_id"])
     return table.assign(split=part.split) if part.split else table
 
 
@@ -160,12 +196,13 @@ def _corpus(
     root: Path | str,
     faults: Faults,
     columns: dict[str, str],
+    declared: Sequence[Target],
 ) -> Corpus:
-    """Return the corpus of all parts; its targets are those whose classes the data set names."""
+    """Return the corpus of all parts; its targets are those whose classes the data set names, and those declared."""
     table = pd.concat(tables, ignore_index=True)
     taken = _taken(parts[0].rows.table)
     ours = {theirs: our for our, theirs in taken.items()}
-    targets = []
+    targets: list[Target] = []
     for target in parts[0].targets.values():
         named = replace(target, name=ours.get(target.name, target.name))
         if named.kind == "nominal":
@@ -174,5 +211,9 @@ def _corpus(
             targets.append(named)
     places = [place for part in parts for place in part.rows.places]
     return faults.corpus(
-        name, Rows(table, places), media_root=root, targets=targets, columns={**taken, **columns}
+        name,
+        Rows(table, places),
+        media_root=root,
+        targets=[*targets, *declared],
+        columns={**taken, **columns},
     )

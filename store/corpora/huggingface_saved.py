@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mixed_signals.store.corpora.huggingface_media import StoredMedia
 from mixed_signals.store.corpora.published import Faults
-from mixed_signals.store.corpora.reading import Rows
+from mixed_signals.store.corpora.reading import WHOLE_NUMBERS, Rows
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.files import read_json
 from mixed_signals.store.targets import Target
@@ -130,7 +130,7 @@ def _decoded(
             frame[column] = _joined(rows, column, values, item["names"], faults)
             targets[column] = Target(column, "multilabel", tuple(item["names"]))
         elif _type(feature) not in MEDIA_TYPES and not _is_nested(values.type):
-            frame[column] = values.to_pandas().to_numpy()
+            frame[column] = values.to_pandas(types_mapper=WHOLE_NUMBERS.get).array
     kinds = {_type(features.get(column)): column for column in reversed(table.column_names)}
     media = next((kinds[kind] for kind in MEDIA_TYPES if kind in kinds), None)
     return Part(split, rows, None if media is None else StoredMedia(media, table[media]), targets)

@@ -28,6 +28,7 @@ U+009F), which is what Windows-1252 becomes when it is read as Latin-1. The latt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -61,7 +62,13 @@ _TYPOGRAPHIC = {
 }
 
 
-def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str | None = None) -> Corpus:
+def read_corpus(
+    source: Path,
+    *,
+    name: str | None = None,
+    media_root: Path | str | None = None,
+    targets: Sequence[Target] = (),
+) -> Corpus:
     """Read the three splits.
 
     Parameters
@@ -72,6 +79,8 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         Name of the corpus; "MELD" by default.
     media_root : Path or str, optional
         Where the folders of clips lie; `source` by default.
+    targets : sequence of Target
+        What heads may learn, besides what the layout itself tells.
 
     Raises
     ------
@@ -110,6 +119,7 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
     targets = [
         Target("label", "nominal", occurring(EMOTIONS, table["label"])),
         Target("sentiment", "nominal", occurring(SENTIMENTS, table["sentiment"])),
+        *targets,
     ]
     return faults.corpus(
         name or "MELD", Rows(table, rows.places), media_root=root, targets=targets, columns=_COLUMNS

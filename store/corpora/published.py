@@ -15,6 +15,8 @@ from mixed_signals.store.corpus import Corpus, InvalidCorpus, as_media_root
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.targets import Target
 
+MEDIA = {".mp4", ".wav", ".flac", ".mp3", ".m4a", ".mov", ".avi", ".mkv", ".ogg"}
+
 
 def need_files(source: Path, files: Collection[str]) -> None:
     """Raise `UsageError` if `source` is not a folder that holds these files."""
@@ -58,6 +60,15 @@ def below(source: Path, root: Path | str) -> PurePosixPath:
         raise UsageError(
             f"{source}: not below the media root {root}; name a folder that holds it (--media-root)"
         ) from None
+
+
+def visible_files(source: Path) -> list[Path]:
+    """Return the files below a folder, sorted, without hidden ones (macOS leaves ``._`` files beside others)."""
+    found: list[Path] = []
+    for folder, below, files in os.walk(source):
+        below[:] = [name for name in below if name[0] != "."]
+        found += [Path(folder, name) for name in files if name[0] != "."]
+    return sorted(path for path in found if path.is_file())
 
 
 def there(root: Path | str, media: Iterable[str]) -> list[str]:

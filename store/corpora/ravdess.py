@@ -28,11 +28,20 @@ in the modality alone, so **an utterance is a performance**:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mixed_signals.store.corpora.published import Faults, below, media_folder, names, occurring
+from mixed_signals.store.corpora.published import (
+    MEDIA,
+    Faults,
+    below,
+    media_folder,
+    names,
+    occurring,
+    visible_files,
+)
 from mixed_signals.store.corpora.reading import Rows, need_columns, read_rows
 from mixed_signals.store.corpus import Corpus
 from mixed_signals.store.errors import UsageError
@@ -42,7 +51,6 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 SENTENCES = ("Kids are talking by the door", "Dogs are sitting by the door")
 _CODE = r"(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])"
 _RECORDING = re.compile(rf"(0[1-3])-({_CODE})")
-_MEDIA = {".mp4", ".wav", ".flac", ".mp3", ".m4a", ".mov", ".avi", ".mkv", ".ogg"}
 _PREFERRED = ("01", "03", "02")
 _NAMED_LIKE = (
     "names are seven numbers, e.g. 03-01-06-01-02-01-12: modality 01 to 03, channel 01 or 02, emotion 01 to 08, "
@@ -50,7 +58,13 @@ _NAMED_LIKE = (
 )
 
 
-def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str | None = None) -> Corpus:
+def read_corpus(
+    source: Path,
+    *,
+    name: str | None = None,
+    media_root: Path | str | None = None,
+    targets: Sequence[Target] = (),
+) -> Corpus:
     """Read the recordings of a folder.
 
     Parameters
@@ -61,6 +75,8 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         Name of the corpus; "RAVDESS" by default.
     media_root : Path or str, optional
         What media paths are relative to, a folder that holds `source`; `source` by default.
+    targets : sequence of Target
+        What heads may learn, besides what the layout itself tells.
 
     Raises
     ------
@@ -81,7 +97,7 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
         name or "RAVDESS",
         rows,
         media_root=root,
-        targets=[Target("label", "nominal", occurring(EMOTIONS, rows.table["label"]))],
+        targets=[Target("label", "nominal", occurring(EMOTIONS, rows.table["label"])), *targets],
         columns={"media": "audio"} if table.is_file() else {},
     )
 
@@ -89,9 +105,9 @@ def read_corpus(source: Path, *, name: str | None = None, media_root: Path | str
 def _recordings(source: Path, faults: Faults) -> Rows:
     """Return an utterance per performance of which there are files."""
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(
-        path for path in source.rglob("*") if path.suffix.lower() in _MEDIA and path.is_file()
-    ):
+    for path in visible_files(source):
+        if path.suffix.lower() not in MEDIA:
+            continue
         recording = _RECORDING.fullmatch(path.stem)
         if recording is None:
             faults.lines.append(f"{path}: not the name of a recording; rename or move it ({_NAMED_LIKE})")

@@ -6,15 +6,21 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mixed_signals.store import cells
 from mixed_signals.store.corpus import Corpus, InvalidCorpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.targets import Target
+
+# Whole numbers keep their type where some are missing: as float64, which pandas would make of them, large ones merge.
+WHOLE_NUMBERS = {kind: pd.Int64Dtype() for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())}
+WHOLE_NUMBERS |= {kind: pd.UInt64Dtype() for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())}
 
 
 class Rows(NamedTuple):
@@ -172,13 +178,11 @@ def _read_jsonl(source: Path) -> Rows:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = _JSON.decode(line)
                 if "\\ud" in line.lower():
                     json.dumps(row, ensure_ascii=False).encode()
             except UnicodeEncodeError:
-                problems.append(
-                    f"line {number}: holds half a character (\\ud800 to \\udfff alone); remove it"
-                )
+                problems.append(f"line {number}: {cells.HALF_CHARACTER}")
                 continue
             except (ValueError, RecursionError) as error:
                 problems.append(f"line {number}: not JSON ({error})")
@@ -193,8 +197,48 @@ def _read_jsonl(source: Path) -> Rows:
     return Rows(pd.DataFrame(rows, dtype=object), places)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; one with a key twice, of which readers take one, is refused."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+        raise ValueError(f"key {twice!r} comes twice; keep one")
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def _read_parquet(source: Path) -> Rows:
-    table = pd.read_parquet(source)
+    with pq.ParquetFile(source) as file:
+        stored = file.read()
+    problems = []
+    for place, field in enumerate(stored.schema):
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            text, rows = _decoded(stored.column(place))
+            stored = stored.set_column(place, field.name, text)
+            fault = "not UTF-8 text; save it as text, or leave the column away"
+            problems += [f"row {row + 1}, column {field.name}: {fault}" for row in rows]
+    if problems:
+        raise InvalidCorpus(str(source), problems)
+    table = stored.to_pandas(types_mapper=WHOLE_NUMBERS.get)
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
     return Rows(table, [f"{source} row {row}" for row in range(1, len(table) + 1)])
+
+
+def _decoded(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[int]]:
+    """Return a column of bytes as text, and the rows (from 0) of cells that are not UTF-8."""
+    try:
+        return column.cast(pa.large_string()), []
+    except pa.ArrowInvalid:
+        wrong = [row for row, cell in enumerate(column.to_pylist()) if not _is_utf8(cell or b"")]
+        return column, wrong
+
+
+def _is_utf8(cell: bytes) -> bool:
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

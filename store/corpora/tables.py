@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mixed_signals.store import cells
@@ -13,11 +14,6 @@ from mixed_signals.store.corpora.reading import Rows, corpus_of, need_columns, r
 from mixed_signals.store.corpus import Corpus, as_media_root
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.targets import Target
-
-_NAMES = (  # spaces around them mean nothing
-    *("utterance_id", "media", "label", "group", "split", "speaker", "dialog", "transcript_source"),
-    *("value", "rater", "shown"),
-)
 
 
 def read_corpus(
@@ -57,8 +53,7 @@ def read_corpus(
     root = sources[0].parent if media_root is None else as_media_root(media_root)
     if isinstance(root, Path) and not root.is_dir():
         raise UsageError(f"{root}: the media root is not a folder (--media-root)")
-    names = [*_NAMES, *(target.name for target in targets)]
-    parts = [_utterances(source, columns, names, root) for source in sources]
+    parts = [_utterances(source, columns, root) for source in sources]
     rows = Rows(
         pd.concat([part.table for part in parts], ignore_index=True),
         [place for part in parts for place in part.places],
@@ -67,10 +62,8 @@ def read_corpus(
     return corpus_of(name or folder.name, rows, rated, media_root=root, targets=targets, columns=columns)
 
 
-def _utterances(
-    source: Path, columns: Mapping[str, str], names: Iterable[str], media_root: Path | str
-) -> Rows:
-    """Return the rows under our column names, with names stripped and media below the root."""
+def _utterances(source: Path, columns: Mapping[str, str], media_root: Path | str) -> Rows:
+    """Return the rows under our column names, with media below the root."""
     table, places = read_rows(source)
     has = ", ".join(map(str, table.columns))
     for ours, theirs in columns.items():
@@ -87,34 +80,25 @@ def _utterances(
     taken = {ours: table[theirs] for ours, theirs in columns.items()}
     # The group and the label keep their own names too (fit-heads --group who); others were only renamed.
     renamed = set(columns.values()) - {columns.get("group"), columns.get("label")}
-    table = _stripped(table.drop(columns=[*renamed]).assign(**taken), names)
+    table = table.drop(columns=[*renamed]).assign(**taken)
     if "media" in table.columns:
-        table["media"] = _below(cells.texts(table["media"]), media_root)
+        table["media"] = _below(table["media"], media_root)
     return Rows(table, places)
 
 
 def _ratings(source: Path) -> Rows:
     table, places = read_rows(source)
     need_columns(source, table, ("utterance_id", "value"))
-    return Rows(_stripped(table[[c for c in RATING_COLUMNS if c in table.columns]], _NAMES), places)
-
-
-def _stripped(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """Return the table without the spaces around its names."""
-    stripped = {
-        column: [cell.strip() if isinstance(cell, str) else cell for cell in table[column]]
-        for column in names
-        if column in table.columns and table[column].dtype.kind == "O"
-    }
-    return table.assign(**{column: pd.Series(c, table.index, dtype=object) for column, c in stripped.items()})
+    return Rows(table[[c for c in RATING_COLUMNS if c in table.columns]], places)
 
 
 def _below(media: pd.Series, root: Path | str) -> pd.Series:
     """Return absolute paths (or URLs) below the media root as relative ones, and all else as it is."""
     bases = (root,) if isinstance(root, str) else (root.absolute().as_posix(), root.resolve().as_posix())
+    below = cells.texts(media).str.strip()
     for base in bases:
-        media = media.str.removeprefix(base.rstrip("/") + "/")
-    return media
+        below = below.str.removeprefix(base.rstrip("/") + "/")
+    return below.where(np.array([isinstance(cell, str) for cell in media]), media)
 
 
 def _flag(column: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from mixed_signals.store.corpus import Corpus
@@ -47,18 +48,42 @@ def groups_across_splits(corpus: Corpus) -> Iterator[Symptom]:
 
 
 def media_across_splits(corpus: Corpus) -> Iterator[Symptom]:
-    """See recordings (the same file from the same start to the same end) in more than one predefined split."""
+    """See recordings (a file from start to end) that share time with one in another predefined split."""
     table = corpus.utterances
     table = table[(table["split"] != "") & (table["media"] != "")]
-    splits = table.groupby(["media", "start", "end"], dropna=False)["split"].transform("nunique")
-    shared = table.loc[splits > 1, "utterance_id"].to_numpy()
+    table = table[table.groupby("media")["split"].transform("nunique") > 1]
+    shared = table["utterance_id"].to_numpy()[_overlap_across(table)]
     if len(shared):
         yield Symptom(
             "error",
             len(shared),
-            f"{len(shared):,} utterances whose recording is in another predefined split too, {examples(shared)}",
+            f"{len(shared):,} utterances whose recording, or a part of it, is in another predefined split too, "
+            f"{examples(shared)}",
             "take the repeated rows out of the table and import it again with --replace",
         )
+
+
+def _overlap_across(table: pd.DataFrame) -> np.ndarray:
+    """Return which rows share time of their media entry with a row of another split, shape (N,), bool.
+
+    A row shares time with some of the others where, of those that start before it ends, one ends after it starts: the
+    running maximum of the ends, in the order of the starts, tells.
+    """
+    media = pd.factorize(table["media"])[0]
+    bounds = np.concatenate([table["start"].fillna(-np.inf), table["end"].fillna(np.inf)])
+    ranks = np.unique(bounds, return_inverse=True)[1].reshape(2, -1)
+    start, end = (
+        media * (2 * len(table)) + ranks
+    )  # the order of time within each media entry, and of the entries
+    split, shares = table["split"].to_numpy(), np.zeros(len(table), bool)
+    for one in pd.unique(table["split"]):
+        mine = split == one
+        others = np.flatnonzero(~mine)
+        others = others[np.argsort(start[others])]
+        latest = np.maximum.accumulate(end[others])
+        before = np.searchsorted(start[others], end[mine])
+        shares[mine] = (before > 0) & (latest[before - 1] > start[mine])
+    return shares
 
 
 def classes_in_few_groups(corpus: Corpus) -> Iterator[Symptom]:

@@ -10,7 +10,7 @@ import numpy as np
 from mixed_signals.store.doctor.findings import EXAMPLES, Severity, Symptom, examples
 from mixed_signals.store.doctor.vectors import Subject
 from mixed_signals.store.features import Status
-from mixed_signals.store.provenance import library_versions, text_hashes
+from mixed_signals.store.provenance import library_versions
 
 
 def no_vector(subject: Subject) -> Iterator[Symptom]:
@@ -68,15 +68,26 @@ def missing_rows(subject: Subject) -> Iterator[Symptom]:
 
 
 def changed_texts(subject: Subject) -> Iterator[Symptom]:
-    """See vectors of texts that the corpus no longer has (vectors made elsewhere do not say of what)."""
+    """See vectors of texts that the corpus no longer has."""
+    if subject.features.modality == "text":
+        yield from _changed(subject, "texts")
+
+
+def changed_cuts(subject: Subject) -> Iterator[Symptom]:
+    """See vectors of media that the corpus now cuts at other times, or takes from another file."""
+    if subject.features.modality != "text":
+        yield from _changed(subject, "utterances' media, start or end")
+
+
+def _changed(subject: Subject, things: str) -> Iterator[Symptom]:
+    """See rows of which the corpus says something else than when they were made (elsewhere: nobody knows)."""
     features = subject.features
-    if features.modality != "text" or subject.imported:
-        return
-    now = text_hashes(subject.corpus.utterances["text"])[subject.position]
-    same = features.row_hashes == now
-    changed = np.flatnonzero(features.ok & (subject.position >= 0) & ~same)
+    before = features.entry_hash_bytes
+    now = subject.corpus.entry_hash_bytes(features.modality)[subject.position]
+    known = (before != b"") & (features.status != Status.PENDING) & (subject.position >= 0)
+    changed = np.flatnonzero(known & (before != now))
     if len(changed):
-        what = f"{len(changed):,} texts changed since it was made, {examples(features.ids[changed])}"
+        what = f"{len(changed):,} {things} changed since it was made, {examples(features.ids[changed])}"
         mend = "run extract-features again: it makes only the changed rows"
         yield Symptom("error", len(changed), what, mend)
 

@@ -26,6 +26,8 @@ class Scan:
     bad, overflowed : ndarray of int
         Positions of the `ok` rows with a NaN or infinite value, and of those whose only fault is an infinite value in
         float16.
+    zero : ndarray of int
+        Positions of the rows of `rows` whose values are all zero.
     low, high : ndarray, shape (D,)
         Lowest and highest finite value of every dimension over `rows`; infinite where there is no row.
     """
@@ -33,6 +35,7 @@ class Scan:
     rows: np.ndarray
     bad: np.ndarray
     overflowed: np.ndarray
+    zero: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
@@ -86,12 +89,15 @@ def scan(features: FeatureSet, on_progress: Callable[[int], None] | None = None)
     low, high = np.full(features.shape[1], np.inf), np.full(features.shape[1], -np.inf)
     bad: list[np.ndarray] = []
     overflowed: list[np.ndarray] = []
+    zero: list[np.ndarray] = []
     for start, block in row_blocks(features):
         rows = start + np.flatnonzero(ok[start : start + len(block)])
         values = block[rows - start] if len(rows) < len(block) else block
         if features.dtype == np.float16:
             values = values.astype(np.float32)  # numpy compares these many times faster
         if len(rows):
+            begins = np.flatnonzero(values[:, 0] == 0)
+            zero.append(rows[begins[~values[begins].any(axis=1)]])
             lowest, highest = values.min(axis=0), values.max(axis=0)
             if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
                 finite = np.isfinite(values).all(axis=1)
@@ -110,6 +116,7 @@ def scan(features: FeatureSet, on_progress: Callable[[int], None] | None = None)
         rows=np.setdiff1d(np.flatnonzero(ok), faulty, assume_unique=True),
         bad=np.concatenate([none, *bad]),
         overflowed=np.concatenate([none, *overflowed]),
+        zero=np.concatenate([none, *zero]),
         low=low,
         high=high,
     )
@@ -153,6 +160,15 @@ def one_vector(subject: Subject) -> Iterator[Symptom]:
         yield Symptom("error", len(scan.rows), what, subject.remake)
 
 
+def zero_vectors(subject: Subject) -> Iterator[Symptom]:
+    """See rows that count as `ok` and are all zero: most likely what stood for nothing."""
+    rows = subject.scan.zero
+    if len(rows) and not subject.scan.constant.all():
+        what = f"{len(rows):,} ok rows all zero, {examples(subject.features.ids[rows])}"
+        mend = "see whether there was anything to see; where there was not, leave the row out of the source, or empty"
+        yield Symptom("warning", len(rows), what, f"{mend}, and {subject.remake}")
+
+
 def zero_dimensions(subject: Subject) -> Iterator[Symptom]:
     """See dimensions that are zero in every row: most likely never filled."""
     scan = subject.scan
@@ -183,7 +199,8 @@ def identical_vectors(subject: Subject) -> Iterator[Symptom]:
     features = subject.features
     same_source: list[np.ndarray] = []
     other_source: list[np.ndarray] = []
-    rows_of_corpus = subject.scan.rows[subject.position[subject.scan.rows] >= 0]
+    rows = np.setdiff1d(subject.scan.rows, subject.scan.zero, assume_unique=True)
+    rows_of_corpus = rows[subject.position[rows] >= 0]
     for rows in _rows_with_one_vector(features, rows_of_corpus):
         (same_source if len(set(_sources(subject, rows))) == 1 else other_source).append(rows)
     if other_source:

@@ -26,6 +26,7 @@ import numpy as np
 from mixed_signals.store.cells import texts
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.exchange.matrices import (
+    MOST_COMPRESSED,
     Matrix,
     Request,
     as_matrix,
@@ -34,8 +35,6 @@ from mixed_signals.store.exchange.matrices import (
     refuse_strangers,
     unreadable,
 )
-
-_MOST_COMPRESSED = 1100  # bytes that one stored byte can stand for: just above what deflate does
 
 
 def read_sequence(source: Path, request: Request) -> Matrix:
@@ -162,6 +161,6 @@ def _numbers(group: h5py.Group, name: str, where: str) -> np.ndarray:
         raise UsageError(
             f"{where}: {name} is {dataset.dtype} of shape {dataset.shape}; expected numbers, (T, D)"
         )
-    if dataset.nbytes > _MOST_COMPRESSED * dataset.id.get_storage_size():
+    if dataset.nbytes > MOST_COMPRESSED * dataset.id.get_storage_size():
         raise UsageError(f"{where}: refused: {name} claims {dataset.nbytes:,} bytes and stores hardly any")
     return dataset[:].astype(np.float64)

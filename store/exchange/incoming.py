@@ -91,13 +91,14 @@ def import_features(
     matrix = _read(source, Request(store.corpus, modality, key, entry, ignore_extra))
     if not matrix.ids:
         raise UsageError(f"{source}: holds no rows")
-    repeated = len(matrix.ids) - len(set(matrix.ids))
+    theirs = [utterance.strip() for utterance in matrix.ids]
+    repeated = len(theirs) - len(set(theirs))
     if repeated:
         raise UsageError(f"{source}: {repeated} utterance ids come more than once; keep one row of each")
     ids = store.corpus.ids
-    refuse_strangers(source, matrix.ids, ids, ignore_extra, "ids")
+    refuse_strangers(source, theirs, ids, ignore_extra, "ids")
 
-    found = pd.Index(matrix.ids).get_indexer(pd.Index(ids))
+    found = pd.Index(theirs).get_indexer(pd.Index(ids))
     has = found >= 0
     if matrix.missing is not None:
         has &= ~matrix.missing[found]
@@ -120,7 +121,13 @@ def import_features(
     origin = {"imported_from": source.name, "source_sha256": file_hash(source)}
     origin |= {flag: value for flag, value in (("key", key), ("entry", entry)) if value}
     with FeatureWriter(path, recipe, ids, made_of, matrix.dimensions, source=origin) as writer:
-        writer.write(np.arange(len(ids)), vectors, status, [reasons[Status(value)] for value in status])
+        if "new" not in writer.plan.reasons:
+            raise UsageError(f"{modality}/{name}: was put into the store meanwhile; choose another --name")
+        try:
+            writer.write(np.arange(len(ids)), vectors, status, [reasons[Status(value)] for value in status])
+        except BaseException:  # an interruption too: the same call is then as new
+            path.unlink()
+            raise
     return FeatureSet(path)
 
 

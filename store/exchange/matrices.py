@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from mixed_signals.store.cells import texts as cell_texts
 from mixed_signals.store.corpus import Corpus
@@ -18,7 +22,10 @@ _NO_IDS = (
     "that name, and import again"
 )
 _ERROR_LENGTH = 200
+_NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>"]
 _NO_VECTOR = ("missing", "pending")
+_UNNAMED = re.compile(r"Unnamed: \d+")
+MOST_COMPRESSED = 1100  # bytes that one stored byte can stand for: just above what deflate does
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,12 @@ def read_npz(source: Path, request: Request) -> Matrix:
     key = request.key or "embedding"
     wanted = ("utterance_id", key, "dimension", "status")
     try:
+        refuse_inflated(source)
         with np.load(source, allow_pickle=False) as file:
             arrays = {name: file[name] for name in wanted if name in file.files}
             names = file.files
+    except UsageError:
+        raise
     except Exception as error:  # damaged bytes make numpy, zipfile and zlib raise nearly anything
         raise unreadable(source, error) from error
     for name in ("utterance_id", key):
@@ -102,6 +112,21 @@ def read_npz(source: Path, request: Request) -> Matrix:
     )
 
 
+def refuse_inflated(source: Path) -> None:
+    """Refuse an archive with a file that claims to be larger than its stored bytes can account for.
+
+    Raises
+    ------
+    UsageError
+        Naming it.
+    """
+    with zipfile.ZipFile(source) as archive:
+        for file in archive.infolist():
+            if file.file_size > MOST_COMPRESSED * file.compress_size:
+                claim = f"{one_line(file.filename)} claims {file.file_size:,} bytes and stores hardly any"
+                raise UsageError(f"{source}: refused: {claim}")
+
+
 def read_table(source: Path, request: Request) -> Matrix:
     """Read a table with a column (in Parquet also an index) `utterance_id` and a column of numbers a dimension.
 
@@ -110,21 +135,25 @@ def read_table(source: Path, request: Request) -> Matrix:
     Raises
     ------
     UsageError
-        If there are no ids, no other column, or another column of text.
+        If there are no ids, no other column, a column of text, one without a name or with that of a column of the
+        corpus, or a row of a CSV has more or fewer cells than the header.
     MixedSignalsError
         If the file is not readable.
     """
     try:
-        table = _load(source)
+        table = _read_csv(source) if source.suffix.lower() == ".csv" else pd.read_parquet(source)
+    except UsageError:
+        raise
     except Exception as error:  # as above, of pandas and pyarrow
         raise unreadable(source, error) from error
-    if "utterance_id" not in table:
-        raise lacking(source, "utterance_id", map(str, table.columns))
-    ids = table.pop("utterance_id").tolist()
+    if table.index.name == "utterance_id" and "utterance_id" not in table:
+        table = table.reset_index()
+    _refuse_names(source, [str(name) for name in table.columns], request.corpus.utterances.columns)
+    ids = cell_texts(table.pop("utterance_id")).tolist()
     missing = None
-    if "status" in table and table["status"].dtype == object:
-        missing = table.pop("status").isin(_NO_VECTOR).to_numpy()
-    texts = [str(name) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    if "status" in table and (table["status"].isna().all() or not is_numeric_dtype(table["status"])):
+        missing = cell_texts(table.pop("status")).isin(_NO_VECTOR).to_numpy()
+    texts = [str(name) for name in table.columns if not is_numeric_dtype(table[name])]
     if texts or table.shape[1] == 0:
         raise UsageError(
             f"{source}: columns that are not numbers: {one_line(', '.join(texts)) or 'there is no other'}"
@@ -134,16 +163,66 @@ def read_table(source: Path, request: Request) -> Matrix:
     return Matrix(ids, vectors, [str(name) for name in table.columns], missing)
 
 
-def _load(source: Path) -> pd.DataFrame:
-    """Return a table, `utterance_id` (wherever it stands) and a `status` of text as columns of Python strings."""
-    is_csv = source.suffix.lower() == ".csv"
-    table = pd.read_csv(source, converters={"utterance_id": str}) if is_csv else pd.read_parquet(source)
-    if table.index.name == "utterance_id" and "utterance_id" not in table:
-        table = table.reset_index()
-    for name in ("utterance_id", "status"):
-        if name in table and (name == "utterance_id" or not pd.api.types.is_numeric_dtype(table[name])):
-            table[name] = cell_texts(table[name])
-    return table
+def _refuse_names(source: Path, names: list[str], of_corpus: Iterable[str]) -> None:
+    """Refuse columns that are no dimensions, or cannot be told apart."""
+    if "utterance_id" not in names:
+        raise lacking(source, "utterance_id", names)
+    index = pd.Index(names)
+    if not index.is_unique:
+        twice = str(index[index.duplicated()][0])
+        raise UsageError(f"{source}: two columns {one_line(twice)!r}; rename one")
+    for name in names:
+        if not name.strip() or _UNNAMED.fullmatch(name):
+            raise UsageError(
+                f"{source}: a column without a name ({name!r}), such as the index that pandas writes; take it out "
+                "(to_csv(..., index=False)), or give it a name"
+            )
+    shared = sorted(set(names) & set(of_corpus) - {"utterance_id", "status"})
+    if shared:
+        raise UsageError(
+            f"{source}: {one_line(', '.join(shared))}: called as a column of the corpus, and would become a dimension; "
+            "take it out, or rename it if it is one"
+        )
+
+
+def _read_csv(source: Path) -> pd.DataFrame:
+    """Read a CSV whose rows all have the cells that the header has."""
+    with source.open(newline="", encoding="utf-8-sig") as handle:
+        names = [name.strip() for name in next(csv.reader(handle), [])]
+    _refuse_ragged(source, len(names))
+    if len(set(names)) < len(names) or "utterance_id" not in names:
+        return pd.DataFrame(columns=names)  # to be refused by its names
+    return pd.read_csv(
+        source,
+        header=0,
+        names=names,
+        index_col=False,
+        dtype={"utterance_id": object},
+        keep_default_na=False,  # an id may be NA
+        na_values={name: _NO_NUMBER for name in names if name != "utterance_id"},
+        encoding="utf-8-sig",
+    )
+
+
+def _refuse_ragged(source: Path, n_cells: int) -> None:
+    """Refuse rows with more or fewer cells than the header, and quotes that are left open, by line."""
+    with source.open("rb") as file:
+        if all(line.count(b",") == n_cells - 1 and b'"' not in line for line in file):
+            return
+    line = 1
+    with source.open(newline="", encoding="utf-8-sig") as handle:
+        rows = csv.reader(handle, strict=True)
+        try:
+            for row in rows:
+                if row and len(row) != n_cells:
+                    raise UsageError(
+                        f"{source}: line {line}: {len(row)} cells, the header has {n_cells}; mend the line"
+                    )
+                line = rows.line_num + 1
+        except csv.Error as error:
+            raise UsageError(
+                f"{source}: line {line}: not readable ({error}); is a quote left open or not doubled?"
+            ) from None
 
 
 def as_matrix(values: np.ndarray, what: str) -> np.ndarray:

@@ -5,9 +5,12 @@
     {"train" | "valid" | "test": {"id": [n texts], "text" | "audio" | "vision": (n, T, D) numbers,
                                   "audio_lengths" | "vision_lengths": [n counts], ...}}
 
-Each utterance's T steps become their mean. Which steps count: the first ``<key>_lengths`` of them where the file has
-that key; otherwise those that are not all zero, which is how such files pad. A step with a value that is not finite
-(COVAREP has -inf) is left out; an utterance that loses all its steps so is `failed`, one that has none is `missing`.
+Each utterance's T steps become their mean. Which steps count: those that are not all zero, as such files pad with
+zeros, and of them the first ``<key>_lengths`` where the file has that key. Such lengths are not taken at their word:
+one is 1 where there is no step at all, and with zeros in front it says how many steps there are but not where, or ends
+within the zeros. So where it would leave none, or the first step is zero and no more than so many are not, all that
+are not zero count. A step with a value that is not finite (COVAREP has -inf) is left out; an utterance that loses all
+its steps so is `failed`, one that has none is `missing`.
 
 Source: https://github.com/thuiar/MMSA, which reads them with an ordinary, and so unsafe, unpickler.
 """
@@ -39,12 +42,15 @@ def read_pickle(source: Path, request: Request) -> Matrix:
         If the file is not readable.
     """
     key = request.key or _KEYS[request.modality]
+    if key == "text_bert":
+        raise UsageError(
+            f"{source}: 'text_bert' is BERT's input (token ids, mask and segments), not features; leave --key away, or "
+            "make vectors of the texts with extract-features"
+        )
     content = load_plain_pickle(source)
     splits = [content[name] for name in _SPLITS if name in content] if isinstance(content, dict) else []
     if not splits or not all(isinstance(split, dict) for split in splits):
-        found = (
-            ", ".join(map(repr, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
-        )
+        found = ", ".join(_names(content)[:5]) if isinstance(content, dict) else type(content).__name__
         raise UsageError(
             f"{source}: not laid out as MMSA's feature files, {{'train': {{'id': ..., {key!r}: ...}}, ...}} "
             f"(it has: {one_line(found)}); save the vectors as .npz with utterance_id and embedding instead"
@@ -54,7 +60,7 @@ def read_pickle(source: Path, request: Request) -> Matrix:
     if len(widths) > 1:
         raise UsageError(f"{source}: {key!r} has {sorted(widths)} dimensions, not the same in every split")
     timed = [f"{key}_lengths" in split for split in splits]
-    steps = f"the first {key}_lengths" if all(timed) else "those not all zero"
+    steps = f"within {key}_lengths, not all zero" if all(timed) else "those not all zero"
     return Matrix(
         [utterance for ids, _, _ in parts for utterance in ids],
         np.concatenate([vectors for _, vectors, _ in parts]),
@@ -68,9 +74,10 @@ def _read_split(source: Path, split: dict[str, Any], key: str) -> tuple[list[str
     """Return ids, means (n, D) and which rows have no step."""
     for name in ("id", key):
         if name not in split:
-            raise lacking(source, name, map(str, split))
+            raise lacking(source, name, _names(split))
     steps = _array(split[key], f"{source}: {key!r}")
-    if steps.ndim == 2:
+    pooled = steps.ndim == 2
+    if pooled:
         steps = steps[:, None, :]
     if steps.ndim != 3 or 0 in steps.shape[1:] or steps.dtype.kind not in "biuf":
         raise UsageError(
@@ -78,15 +85,26 @@ def _read_split(source: Path, split: dict[str, Any], key: str) -> tuple[list[str
         )
     ids = as_texts(_array(split["id"], f"{source}: 'id'"), f"{source}: 'id'", len(steps))
     lengths = None
-    if f"{key}_lengths" in split:
+    if f"{key}_lengths" in split and not pooled:
         what = f"{source}: '{key}_lengths'"
         lengths = _array(split[f"{key}_lengths"], what)
         if lengths.shape != (len(steps),) or lengths.dtype.kind not in "iu":
             raise UsageError(
                 f"{what} is {lengths.dtype} of shape {lengths.shape}; expected a whole number a row"
             )
+        outside = np.flatnonzero((lengths < 0) | (lengths > steps.shape[1]))
+        if len(outside):
+            raise UsageError(
+                f"{what}: {len(outside):,} of {len(lengths):,} are not within 0 to {steps.shape[1]:,}, the steps there "
+                f"are, e.g. {lengths[outside[0]]} for {one_line(ids[outside[0]])}; mend them, or take the key out"
+            )
     means, missing = _pool(steps, lengths)
     return ids, means, missing
+
+
+def _names(content: dict[Any, Any]) -> list[str]:
+    """Return the keys of a dict that are text; other keys may be too large to say."""
+    return [name for name in content if isinstance(name, str)]
 
 
 def _array(value: Any, what: str) -> np.ndarray:
@@ -109,7 +127,12 @@ def _pool(steps: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np
         part = slice(begin, begin + rows)
         with np.errstate(invalid="ignore", over="ignore"):  # 0 / 0 where no step is used
             block = steps[part].astype(np.float64)
-            there = (block != 0).any(axis=2) if lengths is None else np.arange(n_steps) < lengths[part, None]
+            there = (block != 0).any(axis=2)
+            if lengths is not None:
+                within = there & (np.arange(n_steps) < lengths[part, None])
+                from_the_first = there[:, 0] | (there.sum(axis=1) > lengths[part])
+                taken = within.any(axis=1) & from_the_first
+                there[taken] = within[taken]
             used = there & np.isfinite(block).all(axis=2)
             block[~used] = 0
             means[part] = block.sum(axis=1) / used.sum(axis=1)[:, None]

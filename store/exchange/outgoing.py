@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pandas as pd
 
 from mixed_signals.store.cells import texts
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.exchange.matrices import one_line
 from mixed_signals.store.features import FeatureSet, Status
-from mixed_signals.store.files import replacing
+from mixed_signals.store.files import plain, replacing
 from mixed_signals.store.folder import Store
 from mixed_signals.store.views import Views
 
 ENDINGS = (".npz", ".parquet", ".h5ad")
+_NO_NAMES = ("", ".", "_index")  # of an AnnData column
 
 
 def export_features(store: Store, key: str, path: str | Path, *, replace: bool = False) -> Path:
@@ -46,7 +49,8 @@ def export_features(store: Store, key: str, path: str | Path, *, replace: bool =
     UsageError
         If there is no such feature set, the ending is another, or the file is there already.
     MixedSignalsError
-        If ``.h5ad`` is asked for and AnnData is not installed.
+        If ``.h5ad`` is asked for and AnnData is not installed, or the file cannot be written (a full disk, or a name
+        that its kind of file cannot hold).
     """
     features = store[key]
     utterances = store.corpus.utterances.set_index("utterance_id").reindex(features.ids).reset_index()
@@ -89,7 +93,7 @@ def export_views(views: Views, path: str | Path, *, replace: bool = False) -> Pa
     UsageError
         If the ending is another, or the file is there already.
     MixedSignalsError
-        If ``.h5ad`` is asked for and AnnData is not installed.
+        As for `export_features`.
     """
     reasons = np.full(len(views), "", dtype=object)
     for here, modality in zip(views.present.T, views.modalities, strict=True):
@@ -154,9 +158,19 @@ def _write(table: _Table, path: Path, replace: bool) -> Path:
         raise UsageError(f"{path}: written are {', '.join(writers)}, not {ending or 'a bare name'}")
     if path.exists() and not replace:
         raise UsageError(f"{path}: is there already; choose another name, or replace it with --replace")
-    with replacing(path) as temporary:
-        writers[ending](table, temporary)
+    try:
+        with replacing(path) as temporary:
+            writers[ending](table, temporary)
+    except MixedSignalsError:
+        raise
+    except Exception as error:  # pyarrow, HDF5 and AnnData raise nearly anything
+        said = one_line(str(error)) or type(error).__name__
+        raise MixedSignalsError(f"{path}: not written ({said})") from error
     return path
+
+
+def _as_json(provenance: dict[str, Any]) -> str:
+    return json.dumps(plain(provenance), ensure_ascii=False, allow_nan=False)
 
 
 def _write_npz(table: _Table, path: Path) -> None:
@@ -168,7 +182,7 @@ def _write_npz(table: _Table, path: Path) -> None:
             dimension=table.dimensions.index.to_numpy(dtype=str),
             status=table.status.astype(str),
             reason=table.reasons.astype(str),
-            provenance=np.array(json.dumps(table.provenance, ensure_ascii=False)),
+            provenance=np.array(_as_json(table.provenance)),
         )
 
 
@@ -189,23 +203,30 @@ def _write_h5ad(table: _Table, path: Path) -> None:
         raise MixedSignalsError(
             ".h5ad needs AnnData, which is not installed: pip install 'mixed-signals[anndata]'"
         ) from None
-    obs = table.utterances.set_index("utterance_id")
-    obs = obs.assign(vector_status=table.status, vector_reason=table.reasons)
     written = anndata.AnnData(
         X=table.X,
-        obs=_writable(obs),
+        obs=_writable(
+            table.utterances.set_index("utterance_id"),
+            vector_status=table.status,
+            vector_reason=table.reasons,
+        ),
         var=_writable(table.dimensions),
-        uns={"provenance": {name: json.dumps(said) for name, said in table.provenance.items()}},
+        uns={"provenance": {name: _as_json(said) for name, said in table.provenance.items()}},
     )
     written.write_h5ad(path, convert_strings_to_categoricals=False)
 
 
-def _writable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table as AnnData writes it: numbers, and all else as Python strings; no slash in a column's name."""
-    return pd.DataFrame(
-        {
-            str(name).replace("/", "_"): column if pd.api.types.is_numeric_dtype(column) else texts(column)
-            for name, column in table.items()
-        },
-        index=table.index.astype(object),
-    )
+def _writable(table: pd.DataFrame, **more: np.ndarray) -> pd.DataFrame:
+    """Return a table and more columns of text as AnnData writes them.
+
+    That is: numbers, and all else as Python strings, under names that are not taken and that it can hold.
+    """
+    columns: dict[str, pd.Series] = {}
+    for name, column in table.items():
+        base = str(name).replace("/", "_")
+        base = f"column{base}" if base in _NO_NAMES else base
+        names = chain([base], (f"{base}_{number}" for number in count(2)))
+        free = next(name for name in names if name not in columns and name not in more)
+        columns[free] = column if pd.api.types.is_numeric_dtype(column) else texts(column)
+    columns |= {name: pd.Series(values, table.index, dtype=object) for name, values in more.items()}
+    return pd.DataFrame(columns, index=table.index.astype(object))

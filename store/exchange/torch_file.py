@@ -1,12 +1,14 @@
 """Tensors with ids in a file of ``torch.save``: ``{"utterance_id": [texts], "embedding": (N, D)}`` or ``{id: (D,)}``.
 
-Read with ``weights_only=True``: torch's own unpickler of plain data, which runs nothing that the file names.
+Read with ``weights_only=True``: torch's own unpickler of plain data, which runs nothing that the file names. As it can
+be kept busy for ever all the same, its pickle is looked through beforehand (see `plain_pickle`).
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from mixed_signals.store.exchange.matrices import (
     as_texts,
     numbered,
     one_line,
+    refuse_inflated,
     unreadable,
 )
+from mixed_signals.store.exchange.plain_pickle import Refused, walk
 
 _NAMED = re.compile(r"nsupported (?:global: )?GLOBAL ([\w.]+)", re.IGNORECASE)
 _EXPECTED = "{{'utterance_id': [N texts], {key!r}: tensor (N, D)}} or {{id: tensor (D,)}}"
@@ -40,8 +44,11 @@ def read_torch(source: Path, request: Request) -> Matrix:
     """
     key = request.key or "embedding"
     try:
+        _refuse_nested(source)
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(source, map_location="cpu", weights_only=True)
+    except UsageError:
+        raise
     except Exception as error:  # damaged bytes make torch raise nearly anything
         named = _NAMED.search(str(error))
         if named is None:
@@ -59,6 +66,18 @@ def read_torch(source: Path, request: Request) -> Matrix:
         as_matrix(vectors, f"{source}: {key}"),
         numbered(source, vectors.shape[1]),
     )
+
+
+def _refuse_nested(source: Path) -> None:
+    """Refuse tuples as keys, in a file as torch writes it since 1.6: an archive with a pickle."""
+    refuse_inflated(source)
+    with zipfile.ZipFile(source) as archive:
+        for file in archive.infolist():
+            if file.filename.endswith(".pkl"):
+                try:
+                    walk(archive.read(file), ())
+                except Refused as error:
+                    raise UsageError(f"{source}: refused: {error}; save plain lists and tensors") from None
 
 
 def _ids_and_vectors(content: Any, key: str, by_id: bool) -> tuple[Any, np.ndarray | None]:
@@ -81,7 +100,8 @@ def _values(value: Any, axes: int) -> np.ndarray | None:
         return None
     if value.nbytes > value.untyped_storage().nbytes():
         return None
-    return value.detach().to(torch.float64 if value.dtype == torch.float64 else torch.float32).numpy()
+    plain = value.detach().resolve_neg()
+    return plain.to(torch.float64 if value.dtype == torch.float64 else torch.float32).numpy()
 
 
 def _described(content: Any) -> str:
@@ -91,7 +111,8 @@ def _described(content: Any) -> str:
     if not isinstance(content, dict):
         return f"a {type(content).__name__}"
     shown = [
-        f"{name!r}: {f'tensor {tuple(value.shape)}' if isinstance(value, torch.Tensor) else type(value).__name__}"
+        f"{repr(name) if isinstance(name, str) else type(name).__name__}: "
+        f"{f'tensor {tuple(value.shape)}' if isinstance(value, torch.Tensor) else type(value).__name__}"
         for name, value in list(content.items())[:3]
     ]
     return f"{{{', '.join(shown)}{', ...' if len(content) > 3 else ''}}}"

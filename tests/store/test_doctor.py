@@ -59,7 +59,8 @@ def put(
     path = store.feature_path(modality, name)
     status = np.full(len(ids), Status.OK) if status is None else np.asarray(status)
     names = [f"d{i}" for i in range(X.shape[1])]
-    with FeatureWriter(path, recipe, ids, hashes, names, **writer) as file:
+    said = None if "source" in writer else store.corpus.entry_hash_bytes(modality)
+    with FeatureWriter(path, recipe, ids, hashes, names, entry_hashes=said, **writer) as file:
         rows = np.flatnonzero(status != Status.PENDING)
         said = reasons or [""] * len(ids)
         file.write(rows, X[rows], status[rows], [said[row] for row in rows])
@@ -150,6 +151,17 @@ def test_one_vector_in_all_rows_is_one_error_and_not_four(tmp_path):
     assert (only(store).check, only(store).severity) == ("one-vector", "error")
 
 
+def test_vectors_of_zeros_are_a_warning_and_not_taken_for_one_vector(tmp_path):
+    store = store_with(tmp_path)
+    X = vectors()
+    X[[2, 7]] = [[0], [-0.0]]
+    X[4, 0] = 0
+    put(store, X)
+    one = only(store)
+    assert (one.severity, one.check, one.count) == ("warning", "zero-vectors", 2)
+    assert "u2, u7" in one.what
+
+
 def test_one_vector_of_several_utterances(tmp_path):
     store = store_with(tmp_path)
     X = vectors()
@@ -231,6 +243,23 @@ def test_texts_that_changed_since(tmp_path):
     assert "u5" in one.what
 
 
+@pytest.mark.parametrize(("column", "value"), [("media", "new.wav"), ("start", 1.0), ("end", 5.0)])
+def test_media_that_are_cut_otherwise_since(tmp_path, column, value):
+    rows = table(media=[f"{i}.wav" for i in range(N)], start=0.0, end=9.0)
+    put(store_with(tmp_path, rows), vectors(), "audio", status=[Status.OK] * (N - 1) + [Status.PENDING])
+    rows.loc[[0, N - 1], column] = value
+    store = Store.create(tmp_path / "store", Corpus("planted", rows), replace=True)
+    one = found(store)["audio/enc", "changed-cuts"]
+    assert (one.severity, one.count) == ("error", 1)
+    assert "1 utterances' media, start or end changed since it was made, e.g. u0" in one.what
+
+
+def test_nobody_knows_what_changed_of_vectors_made_elsewhere(tmp_path):
+    put(store_with(tmp_path), vectors(), source={"imported_from": "x.npz"})
+    store = Store.create(tmp_path / "store", Corpus("planted", table(text="another")), replace=True)
+    assert examine(store) == []
+
+
 def test_weights_that_were_trained_on_the_corpus(tmp_path):
     store = store_with(tmp_path)
     put(store, vectors(), trained_on=["u1", "u2", "someone else's"])
@@ -294,11 +323,42 @@ def test_one_recording_in_two_splits(tmp_path):
     split = ["train"] * 6 + ["test"] * 6
     media = [f"{i}.wav" for i in range(N)]
     media[9], media[10] = media[0], media[1]
-    start = [0.0] * N
-    start[10] = 1.0  # another stretch of the file
-    one = only(store_with(tmp_path, table(split=split, media=media, start=start)))
+    start, end = [np.nan] * N, [np.nan] * N
+    end[1] = start[10] = 1.0  # another stretch of the file
+    one = only(store_with(tmp_path, table(split=split, media=media, start=start, end=end)))
     assert (one.severity, one.check, one.count) == ("error", "media-across-splits", 2)
     assert "u0, u9" in one.what
+
+
+times = st.sampled_from([np.nan, 0.5, 1.0, 1.5, 2.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), times, times, st.sampled_from(["train", "valid", "test"])),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_recordings_that_share_time_across_splits_are_those_that_a_plain_loop_finds(rows):
+    rows = [row for row in rows if not row[2] <= np.nan_to_num(row[1])]
+    if not rows:
+        return
+    media, start, end, split = zip(*rows, strict=True)
+    ids = [f"u{i}" for i in range(len(rows))]
+    corpus = Corpus(
+        "c", pd.DataFrame({"utterance_id": ids, "media": media, "start": start, "end": end, "split": split})
+    )
+    begins, ends = np.nan_to_num(start), np.nan_to_num(end, nan=np.inf)
+    expected = sum(
+        any(
+            media[i] == media[j] and split[i] != split[j] and begins[i] < ends[j] and begins[j] < ends[i]
+            for j in range(len(rows))
+        )
+        for i in range(len(rows))
+    )
+    assert sum(one.count for one in CORPUS_CHECKS["media-across-splits"](corpus)) == expected
 
 
 def test_classes_that_one_group_has_alone(tmp_path):
@@ -351,7 +411,7 @@ def test_reading_in_blocks_finds_what_reading_at_once_finds(X, data, half):
         ok = data.draw(arrays(bool, len(X)))
 
     with np.errstate(over="ignore"):
-        Set.embedding = X = X.astype(Set.dtype)
+        Set.stored = X = X.astype(Set.dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_BLOCK_BYTES", 3 * X.shape[1] * X.itemsize)
         seen = []
@@ -362,6 +422,7 @@ def test_reading_in_blocks_finds_what_reading_at_once_finds(X, data, half):
     assert result.rows.tolist() == np.flatnonzero(Set.ok & finite).tolist()
     assert result.overflowed.tolist() == np.flatnonzero(overflowed).tolist()
     assert result.bad.tolist() == np.flatnonzero(Set.ok & ~finite & ~overflowed).tolist()
+    assert result.zero.tolist() == [row for row in result.rows if not X[row].any()]
     assert (result.low == sound.min(axis=0, initial=np.inf)).all()
     assert (result.high == sound.max(axis=0, initial=-np.inf)).all()
     assert sum(seen) == len(X)

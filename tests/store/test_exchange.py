@@ -3,7 +3,9 @@
 import functools
 import os
 import pickle
+import resource
 import tempfile
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 
 from mixed_signals.store import (
     Corpus,
+    FeatureWriter,
     MixedSignalsError,
     Store,
     UsageError,
@@ -154,15 +157,143 @@ def test_what_float32_cannot_hold_fails_its_row_only(store, tmp_path):
     assert features.status.tolist() == [1, 3, 1, 1]
 
 
+def test_spaces_around_an_id_mean_nothing(store, tmp_path):
+    features = import_features(
+        store, save_npz(tmp_path / "x.npz", [" u000", "u001 "], np.eye(2)), "audio", "a"
+    )
+    assert features.status.tolist() == [1, 1, 2, 2]
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (",utterance_id,a", "a column without a name ('')"),
+        ("Unnamed: 0,utterance_id,a", "a column without a name ('Unnamed: 0')"),
+        ("label,utterance_id,a", "label: called as a column of the corpus"),
+        ("a,utterance_id,start", "start: called as a column of the corpus"),
+        ("a,utterance_id,a", "two columns 'a'"),
+        ("utterance_id, utterance_id,a", "two columns 'utterance_id'"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_column_that_is_no_dimension_is_refused_by_name(store, tmp_path, header, said, ending):
+    source = tmp_path / f"x.{ending}"
+    if ending == "csv":
+        source.write_text(
+            f"{header}\n" + "1,u000,2\n".replace("1,u000", "u000,1" if "two columns 'u" in said else "1,u000")
+        )
+    elif "two columns" in said:
+        return
+    else:
+        pd.DataFrame([[1.0, "u000", 2.0]], columns=header.split(",")).to_parquet(source)
+    assert said in refusal(store, source, UsageError)
+
+
+def test_the_index_that_pandas_writes_is_refused(store, tmp_path):
+    pd.DataFrame({"utterance_id": IDS, "a": 1.0}).to_csv(tmp_path / "x.csv")
+    assert "to_csv(..., index=False)" in refusal(store, tmp_path / "x.csv", UsageError)
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("u001,1", "line 3: 2 cells, the header has 3"),
+        ("u001,1,2,3", "line 3: 4 cells, the header has 3"),
+        ('"u001,1,2', "line 3: not readable"),
+        ('"u0"01,1,2', "line 3: not readable"),
+    ],
+)
+def test_a_line_that_does_not_fit_the_header_is_named(store, tmp_path, bad, said, quoted):
+    first = '"u000"' if quoted else "u000"
+    (tmp_path / "x.csv").write_text(f"utterance_id,a,b\n{first},1,2\n{bad}\nu002,1,2\n")
+    assert said in refusal(store, tmp_path / "x.csv", UsageError)
+
+
+def test_a_csv_with_quotes_empty_lines_and_a_mark_at_its_start_is_read(tmp_path):
+    table = utterance_table(4, 2).assign(utterance_id=["a,1", "NA", "c", "d"])
+    store = Store.create(tmp_path / "s", Corpus("c", table))
+    (tmp_path / "x.csv").write_text(
+        '\ufeffutterance_id, "a",b\r\n"a,1",1,2\r\n\r\nNA,3,\r\n', encoding="utf-8"
+    )
+    features = import_features(store, tmp_path / "x.csv", "audio", "a")
+    assert features.status.tolist() == [1, 3, 2, 2]
+    np.testing.assert_array_equal(features.embedding[0], [1, 2])
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_empty_column_status_says_nothing(store, tmp_path, ending):
+    frame = pd.DataFrame({"utterance_id": IDS, "a": 1.0, "status": None})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    frame.to_parquet(tmp_path / "x.parquet")
+    features = import_features(store, tmp_path / f"x.{ending}", "audio", "a")
+    assert features.ok.all()
+    assert list(features.dimensions) == ["a"]
+
+
+def test_an_archive_that_claims_more_than_it_stores_is_refused(store, tmp_path):
+    save_npz(tmp_path / "y.npz", IDS, np.zeros((4, 500_000)))
+    with (
+        zipfile.ZipFile(tmp_path / "y.npz") as plain,
+        zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_BZIP2) as tight,
+    ):
+        for name in plain.namelist():
+            tight.writestr(name, plain.read(name))
+    assert "embedding.npy claims 16,000,128 bytes and stores hardly any" in refusal(
+        store, tmp_path / "x.npz", UsageError
+    )
+
+
+# Ends that nobody planned
+
+
+def test_an_interrupted_import_leaves_nothing_and_can_be_done_again(store, tmp_path, monkeypatch):
+    source = save_npz(tmp_path / "x.npz", IDS, np.eye(4))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureWriter, "write", interrupt)
+        result = CliRunner().invoke(
+            app, ["import", str(store.path), str(source), "--modality", "audio", "--name", "a"]
+        )
+    assert str(result.exception) == "interrupted; nothing was imported"
+    assert store.feature_sets() == []
+    assert import_features(store, source, "audio", "a").ok.all()
+
+
+def test_a_set_that_another_process_put_there_meanwhile_stays(store, tmp_path, monkeypatch):
+    from mixed_signals.store.exchange import incoming
+
+    source, read = save_npz(tmp_path / "x.npz", IDS, np.eye(4)), incoming._read
+
+    def read_slowly(*request):
+        matrix = read(*request)
+        with monkeypatch.context() as patch:
+            patch.setattr(incoming, "_read", read)
+            import_features(store, source, "audio", "a")
+        return matrix
+
+    monkeypatch.setattr(incoming, "_read", read_slowly)
+    with pytest.raises(UsageError, match="audio/a: was put into the store meanwhile"):
+        import_features(store, source, "audio", "a")
+    assert store["audio/a"].ok.all()
+
+
 # MMSA's pickles
 
 
 def mmsa_file(path, protocol=4, **changes):
-    """Two splits; steps of utterance i are i + 1, and 9 after its length."""
+    """Two splits; steps of utterance i are i + 1, and 9 after its length; the third is all zero, of length 1."""
     audio = np.full((4, 5, 2), 9.0, np.float32)
-    lengths = [5, 3, 0, 1]
+    lengths = [5, 3, 1, 1]
     for i, length in enumerate(lengths):
         audio[i, :length] = i + 1
+    audio[2] = 0
     audio[3, 0, 1] = -np.inf
     audio[1, 2] = [np.inf, 100]
     content = {
@@ -197,7 +328,7 @@ def test_mmsa_pickles_are_pooled_over_the_given_length(store, tmp_path, protocol
     assert features.coverage == {"pending": 0, "ok": 2, "missing": 1, "failed": 1}
     np.testing.assert_array_equal(features.embedding[:2], [[1, 1], [2, 2]])
     assert features.status.tolist() == [1, 1, 2, 3]
-    assert features.recipe.pooling == "mean over steps: the first audio_lengths, finite"
+    assert features.recipe.pooling == "mean over steps: within audio_lengths, not all zero, finite"
     text = import_features(store, source, "text", "bert")
     np.testing.assert_array_equal(text.embedding, np.ones((4, 4)))
     assert text.recipe.pooling == "mean over steps: those not all zero, finite"
@@ -216,6 +347,45 @@ def test_steps_that_are_all_zero_do_not_count_where_there_are_no_lengths(store, 
     assert features.status.tolist() == [2, 1, 2, 2]
     renamed = import_features(store, tmp_path / "x.pkl", "audio", "renamed", key="vision")
     np.testing.assert_array_equal(renamed.embedding, features.embedding)
+
+
+@pytest.mark.parametrize(
+    ("steps", "length", "mean"),
+    [
+        ([0, 0, 0, 0], 1, None),  # MMSA writes at least 1
+        ([0, 0, 2, 4], 2, 3),  # zeros in front: the length is right, the place is not
+        ([0, 0, 2, 4], 1, 3),  # zeros in front, and a length that stops at them
+        ([2, 4, 0, 0], 2, 3),
+        ([2, 4, 9, 9], 2, 3),  # padded with something else
+        ([2, 0, 4, 9], 3, 3),  # a step of zeros within
+        ([0, 2, 0, 4], 3, 3),
+    ],
+)
+def test_a_length_counts_only_where_zeros_do_not_tell(store, tmp_path, steps, length, mean):
+    split = {"id": ["u001"], "audio": np.array(steps, float).reshape(1, 4, 1), "audio_lengths": [length]}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"train": split}))
+    features = import_features(store, tmp_path / "x.pkl", "audio", "a")
+    assert features.status[1] == (2 if mean is None else 1)
+    assert mean is None or features.embedding[1, 0] == mean
+
+
+@pytest.mark.parametrize("wrong", [-1, 6])
+def test_a_length_that_cannot_be_is_refused_with_its_utterance(store, tmp_path, wrong):
+    lengths = [5, wrong, 1, 1]
+    source = mmsa_file(tmp_path / "x.pkl")
+    content = pickle.loads(source.read_bytes())
+    content["train"]["audio_lengths"] = lengths[:3]
+    source.write_bytes(pickle.dumps(content))
+    message = refusal(store, source, UsageError)
+    assert (
+        f"'audio_lengths': 1 of 3 are not within 0 to 5, the steps there are, e.g. {wrong} for u001"
+        in message
+    )
+
+
+def test_the_input_of_bert_is_not_taken_for_features(store, tmp_path):
+    source = mmsa_file(tmp_path / "x.pkl", text_bert=np.ones((3, 3, 50)))
+    assert "token ids, mask and segments" in refusal(store, source, UsageError, key="text_bert")
 
 
 @pytest.mark.parametrize(
@@ -300,6 +470,23 @@ HOSTILE = {
     "an array made by a call of its type": b"cnumpy\nndarray\n((I1\nt" + OBJECT + EIGHT + b"tR",
     "a structured type": b"cnumpy\ndtype\n(X\x05\x00\x00\x00i4,i4tR",
     "a changed name": MULTIARRAY + b"scalar\n(N}X\x0c\x00\x00\x00__defaults__Nstb",
+    "a type that is a tuple": b"cnumpy\ndtype\n(I1\ntR",
+    "an array of more axes than there are": EMPTY
+    + b"(I1\n("
+    + b"I1\n" * 65
+    + b"t"
+    + FLOAT
+    + b"I00\n"
+    + EIGHT
+    + b"tb",
+    "a tuple as a key": b"}I1\n\x85I1\ns",
+    "tuples as keys, by DICT": b"(I1\n\x85I1\nd",
+    "tuples as keys, by SETITEMS": b"}(I1\nI1\nI1\n\x85q\x00I1\nu",
+    "a tuple from the memo as a key": b"I1\n\x85q\x000}h\x00I1\ns",
+    "nested tuples from the memo": b")\x94" + b"".join(b"h%ch%c\x86\x94" % (i, i) for i in range(20)),
+    "nested tuples, doubled": b")" + b"2\x86" * 20,
+    "a frozen set": b"(I1\n\x91",
+    "a set": b"\x8f",
     "a memo index beyond reason": b"Nr\xff\xff\xff\x7f",
     "a length beyond the file": b"\x8e\xff\xff\xff\xff\xff\xff\xff\x0fA",
     "a persistent id": b"Pelsewhere\n",
@@ -459,7 +646,7 @@ def test_a_torch_file_that_names_code_is_refused_and_nothing_is_run(store, tmp_p
         ({"state": {"a": torch.zeros(1)}}, "'state': dict"),
         ({"u000": torch.zeros(2), "u001": torch.zeros(3)}, "'u001': tensor (3,)"),
         ({"u000": torch.zeros(2), "u001": 3}, "'u001': int"),
-        ({1: torch.zeros(2)}, "1: tensor (2,)"),
+        ({1: torch.zeros(2)}, "int: tensor (2,)"),
         ({"utterance_id": IDS, "embedding": torch.zeros(4)}, "'embedding': tensor (4,)"),
         ({"utterance_id": IDS[:2], "embedding": torch.zeros(4, 2)}, "expected 4 texts"),
         ({"utterance_id": IDS, "embedding": torch.zeros(1).expand(4, 10**12)}, "tensor (4, 1000000000000)"),
@@ -470,6 +657,25 @@ def test_a_torch_file_that_names_code_is_refused_and_nothing_is_run(store, tmp_p
 def test_a_torch_file_of_another_form_is_refused_with_what_it_holds(store, tmp_path, content, said):
     torch.save(content, tmp_path / "x.pth")
     assert said in refusal(store, tmp_path / "x.pth", UsageError)
+
+
+def test_a_torch_file_with_nested_tuples_as_keys_is_refused(store, tmp_path):
+    nested = b"".join(b"h%ch%c\x86q%ca" % (i, i, i + 1) for i in range(20))
+    torch.save({}, tmp_path / "y.pt")
+    with zipfile.ZipFile(tmp_path / "y.pt") as plain, zipfile.ZipFile(tmp_path / "x.pt", "w") as file:
+        for name in plain.namelist():
+            hostile = b"\x80\x02])q\x00a" + nested + b"}h\x14K\x01s."
+            file.writestr(name, hostile if name.endswith("data.pkl") else plain.read(name))
+    assert "tuples in tuples, more than 8 deep" in refusal(store, tmp_path / "x.pt", UsageError)
+
+
+def test_a_tensor_that_is_stored_negated_is_read_as_what_it_stands_for(store, tmp_path):
+    vectors = torch.complex(torch.zeros(4, 2), torch.ones(4, 2)).conj().imag
+    assert vectors.is_neg()
+    torch.save({"utterance_id": IDS, "embedding": vectors}, tmp_path / "x.pt")
+    np.testing.assert_array_equal(
+        import_features(store, tmp_path / "x.pt", "audio", "a").embedding, -np.ones((4, 2))
+    )
 
 
 # Damage
@@ -527,7 +733,9 @@ def test_a_damaged_file_is_one_line_and_no_crash(ending, data):
     ),
     st.sampled_from([".npz", ".parquet"]),
     st.lists(
-        st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1), unique=True, min_size=5
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1),
+        unique_by=str.rstrip,
+        min_size=5,
     ),
 )
 def test_what_is_exported_comes_in_again_the_same(vectors, ending, names):
@@ -601,6 +809,49 @@ def test_an_anndata_file_holds_vectors_utterances_dimensions_and_provenance(tmp_
     assert written.var_names.tolist() == ["x_0", "x_1", "x_2"]
     assert set(written.var["modality"]) == {"audio"}
     assert '"imported_from": "x.npz"' in written.uns["provenance"]["audio"]
+
+
+def test_names_that_anndata_cannot_hold_become_names_that_it_can(tmp_path):
+    anndata = pytest.importorskip("anndata")
+    names = ["a/b", "a_b", "a_b_2", ".", "_index", "vector_status"]
+    store = Store.create(
+        tmp_path / "s", Corpus("c", utterance_table(4, 2).assign(**{name: name for name in names}))
+    )
+    import_features(store, save_npz(tmp_path / "x.npz", IDS, np.eye(4)), "audio", "a")
+    obs = anndata.read_h5ad(export_features(store, "audio/a", tmp_path / "y.h5ad")).obs
+    extra = [name for name in obs if name not in store.corpus.utterances]
+    assert extra == ["a_b_2_2", "column.", "column_index", "vector_status_2", "vector_reason"]
+    assert obs["a_b"].tolist() == ["a/b"] * 4
+    assert obs["vector_status_2"].tolist() == ["vector_status"] * 4
+    assert obs["vector_status"].tolist() == ["ok"] * 4
+
+
+def test_what_anndata_cannot_hold_is_one_line(tmp_path):
+    pytest.importorskip("anndata")
+    table = utterance_table(4, 2).assign(**{"a\0b": ["x"] * 4})
+    store = Store.create(tmp_path / "s", Corpus("c", table))
+    import_features(store, save_npz(tmp_path / "x.npz", IDS, np.eye(4)), "audio", "a")
+    with pytest.raises(MixedSignalsError, match=r"y\.h5ad: not written \(.*\)$"):
+        export_features(store, "audio/a", tmp_path / "y.h5ad")
+    assert not list(tmp_path.glob("*y.h5ad*"))
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet", "h5ad"])
+def test_a_full_disk_is_one_line_that_names_the_file(store, tmp_path, ending):
+    if ending == "h5ad":
+        pytest.importorskip("anndata")
+    vectors = np.random.default_rng(0).normal(size=(4, 5000))
+    import_features(store, save_npz(tmp_path / "x.npz", IDS, vectors), "audio", "a")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        with pytest.raises(MixedSignalsError) as caught:
+            export_features(store, "audio/a", tmp_path / f"y.{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"y.{ending}: not written (" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*y.*"))
 
 
 def test_joined_views_say_which_modality_a_row_lacks(tmp_path):

@@ -8,12 +8,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from mixed_signals.store import InvalidCorpus, MixedSignalsError, UsageError
+from mixed_signals.store import InvalidCorpus, MixedSignalsError, Store, UsageError
 from mixed_signals.store.corpora.huggingface import read_corpus
 from mixed_signals.store.corpora.huggingface_media import StoredMedia
 from mixed_signals.store.corpora.published import Faults
 from mixed_signals.store.corpora.reading import Rows
+from mixed_signals.store.corpus_cli import app
 
 WAV = b"RIFF\x04\x00\x00\x00WAVE"
 
@@ -214,6 +216,71 @@ def test_folders_with_metadata_are_read_split_by_split(tmp_path, suffix):
     assert "file_name" not in table
     above = read_corpus(tmp_path, media_root=tmp_path.parent).utterances
     assert list(above["media"]) == [f"{tmp_path.name}/{media}" for media in table["media"]]
+
+
+def tell(folder, *files):
+    """Write metadata of one file, and empty files."""
+    for file in files:
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("file_name\na.wav\n" if path.name == "metadata.csv" else "")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "left_out"),
+    [
+        (["metadata.csv", "train/metadata.csv"], "train/metadata.csv"),
+        (["train/metadata.csv", "train/more/metadata.csv"], "train/more/metadata.csv"),
+        (["train/metadata.csv", "train/metadata.jsonl"], "train/metadata.jsonl"),
+        (["train/metadata.csv", "extra/deep/x.wav"], "extra"),
+        (["train/metadata.csv", "x.MP4"], "x.MP4"),
+    ],
+    ids=lambda value: None if isinstance(value, list) else value,
+)
+def test_what_metadata_would_leave_out_is_listed(files, left_out, tmp_path):
+    with pytest.raises(InvalidCorpus) as caught:
+        read_corpus(tell(tmp_path, *files))
+    assert [line.split(": ")[0] for line in caught.value.lines] == [str(tmp_path / left_out)]
+
+
+def test_media_that_metadata_can_tell_of_and_other_folders_are_no_fault(tmp_path):
+    assert len(read_corpus(tell(tmp_path / "a", "metadata.csv", "clips/a.wav", "b.wav"))) == 1
+    assert (
+        len(read_corpus(tell(tmp_path / "b", "train/metadata.csv", "train/x/a.wav", "doc/x.md", ".x/a.wav")))
+        == 1
+    )
+
+
+def test_metadata_paths_are_stripped_and_must_be_text(tmp_path):
+    tell(tmp_path, "train/metadata.csv")
+    (tmp_path / "train" / "metadata.csv").write_text("file_name,id\n a.wav,a\n,b\n")
+    assert list(read_corpus(tmp_path).utterances["media"]) == ["train/a.wav", ""]
+    (tmp_path / "train" / "metadata.csv").unlink()
+    (tmp_path / "train" / "metadata.jsonl").write_text('{"file_name": ["a.wav"], "id": [1]}\n')
+    with pytest.raises(InvalidCorpus) as caught:
+        read_corpus(tmp_path)
+    assert [line.split(": ")[0].split(", ")[1] for line in caught.value.lines] == [
+        "column id",
+        "column file_name",
+    ]
+
+
+def test_lists_in_metadata_are_the_classes_of_a_declared_target(tmp_path):
+    lines = '{"file_name": "a.wav", "feelings": ["p", "q"]}\n{"file_name": "b.wav", "feelings": []}\n'
+    (tmp_path / "metadata.jsonl").write_text(lines)
+    words = ["import", "huggingface", str(tmp_path), "--store", str(tmp_path / "s")]
+    ran = CliRunner().invoke(app, [*words, "--target", "feelings=multilabel"])
+    assert ran.exit_code == 0, ran.exception
+    assert Store.open(tmp_path / "s").corpus.labels("feelings").tolist() == [[1, 1], [0, 0]]
+
+
+def test_whole_numbers_with_a_gap_stay_what_they_are(tmp_path):
+    large = 2**53 + 1
+    columns = {"id": [large, large - 1], "session": pa.array([large, None])}
+    corpus = read_corpus(saved(tmp_path / "set", columns, {}))
+    assert list(corpus.ids) == [str(large), str(large - 1)]
+    assert int(corpus.utterances["session"][0]) == large
 
 
 def test_metadata_paths_that_leave_the_folder_are_refused(tmp_path):

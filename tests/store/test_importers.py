@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from outside_data import outside_data
 
-from mixed_signals.store import InvalidCorpus, UsageError
+from mixed_signals.store import InvalidCorpus, Target, UsageError
 from mixed_signals.store.corpora import cremad, empspeech, meld, ravdess
 
 
@@ -174,6 +174,26 @@ def test_a_list_that_contradicts_ravdess_names_is_refused(tmp_path):
         f"{source}/utterances.csv line 4, column audio: '../c.flac' is not a path below the media root; "
         "write it relative to that, with /",
     ]
+
+
+def test_hidden_files_beside_ravdess_recordings_are_passed_over(tmp_path):
+    source = touch(
+        tmp_path,
+        "Actor_12/03-01-06-02-02-01-12.wav",
+        "Actor_12/._03-01-06-02-02-01-12.wav",
+        "__MACOSX/Actor_12/._03-01-06-02-02-01-12.wav",
+        ".trash/03-01-06-02-02-01-12.wav",
+    )
+    assert list(ravdess.read_corpus(source).utterances["media"]) == ["Actor_12/03-01-06-02-02-01-12.wav"]
+
+
+def test_published_corpora_take_further_targets_and_name_their_cells_by_line(tmp_path):
+    source = dialogs(tmp_path, "d,1,2,d_1,a,empathetic\nd,3,4,d_3,b,neutral\n")
+    corpus = empspeech.read_corpus(source, targets=[Target("dialog_end", "interval")])
+    assert [target.name for target in corpus.targets] == ["label", "dialog_end"]
+    narrow = Target("dialog_end", "interval", range=(0, 3))
+    (line,) = faults_of(empspeech.read_corpus, source, targets=[narrow])
+    assert line.startswith(f"{source}/train.csv line 3, column end_time: 4 is not within 0 to 3")
 
 
 CREMAD = ("SentenceFilenames.csv", "VideoDemographics.csv", "tabulatedVotes.csv")

@@ -1,6 +1,8 @@
 """``mixed-signals store``: what is printed, what is JSON, and the exit codes."""
 
 import json
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -121,6 +123,97 @@ def test_ls_goes_on_past_what_cannot_be_read(store, call):
     assert ["error" in one for one in said["feature_sets"]] == [True, False]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": 5},
+        {"target": ["a"]},
+        {"n_utterances": "many"},
+        {"features": [1]},
+        {"features": {"audio": {"name": 3}}},
+        {"features": {"audio": "egemaps"}},
+    ],
+)
+def test_ls_goes_on_past_a_run_that_says_what_cannot_be(store, call, change):
+    add_run(store)
+    add_run(store, "second")
+    path = store.run_path("first") / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    code, out, err = call("ls", store.path)
+    assert code == 0
+    assert "second" in out
+    assert "runs/first: run.json or metrics.json are not as fit-heads writes them" in err
+
+
+def test_ls_reads_no_run_outside_the_store_and_waits_for_no_pipe(store, call, tmp_path):
+    add_run(store)
+    (store.path / "runs" / "odd name").mkdir()
+    (store.path / "runs" / "odd name" / "run.json").touch()
+    outside = tmp_path / "outside"
+    shutil.copytree(store.path / "runs" / "first", outside)
+    (store.path / "runs" / "evil").symlink_to(outside)
+    (store.path / "runs" / "piped").mkdir()
+    os.mkfifo(store.path / "runs" / "piped" / "run.json")
+    code, out, err = call("ls", store.path)
+    assert code == 0
+    assert "first" in out
+    assert "evil: refused: a link that leads out of the store" in err
+    assert "run.json: refused: no ordinary file" in err
+    assert "odd name" in err
+
+
+def hostile(store, source):
+    """Write a feature set whose provenance says what it likes."""
+    ids, path = store.corpus.ids, store.feature_path("video", "odd")
+    with FeatureWriter(path, Recipe("odd", "video"), ids, ids, ["a"], source=source) as writer:
+        writer.write(range(N), np.ones((N, 1)), [Status.MISSING] * N, ["[red]gone\x1b[2J"] * N)
+
+
+@pytest.mark.parametrize("said", ["[bold]x[/nothing]", ["a", 1], {"b": None}, 3, "\x1b[31mred\u202e"])
+def test_what_a_file_says_is_shown_as_text(store, call, said):
+    hostile(store, {"imported_from": said})
+    for words in (("ls",), ("show", "video/odd"), ("doctor",)):
+        code, out, err = call(words[0], store.path, *words[1:], width=200)
+        assert code == 0
+        assert not set(out + err) & {"\x1b", "\u202e"}
+    shown = str(said).replace("\x1b", "\ufffd").replace("\u202e", "\ufffd")
+    assert shown in call("show", store.path, "video/odd", width=200)[1]
+    assert "[red]gone\ufffd[2J" in call("show", store.path, "video/odd", width=200)[1]
+
+
+def test_what_is_printed_as_json_is_json(store, call):
+    hostile(store, {"imported_from": float("nan"), "others": [float("inf")]})
+    refuse = lambda constant: pytest.fail(f"{constant} is not JSON")
+    said = json.loads(call("show", store.path, "video/odd", "--json")[1], parse_constant=refuse)
+    assert said["provenance"]["others"] == [None]
+    code, out, _ = call("ls", store.path, "--json")
+    assert (code, json.loads(out, parse_constant=refuse)["feature_sets"][1]["imported_from"]) == (0, None)
+
+
+def test_half_a_character_is_shown_and_is_json(store, call):
+    add_run(store)
+    path = store.run_path("first") / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "a\ud800"}))
+    assert "a\ufffd" in call("ls", store.path, width=200)[1]
+    assert json.loads(call("ls", store.path, "--json")[1])["runs"][0]["target"] == "a\ud800"
+    code, _, err = call("ls", f"{store.path}\udcff")
+    assert code == 2
+    assert "\ufffd: no store here" in err
+
+
+def test_too_little_memory_is_one_line(store, call, monkeypatch):
+    from mixed_signals.store import listing
+
+    def fill(store):
+        return np.empty(1 << 55)
+
+    monkeypatch.setattr(listing, "list_runs", fill)
+    code, _, err = call("ls", store.path, width=200)
+    assert code == 1
+    assert err.startswith("error: not enough memory (Unable to allocate")
+    assert err.count("\n") == 1
+
+
 def test_ls_reads_no_row_of_a_feature_set(store, call, monkeypatch):
     from mixed_signals.store import FeatureSet
 
@@ -205,14 +298,14 @@ def test_doctor_prints_findings_with_their_mends(store, call):
     assert max(map(len, out.splitlines())) <= 80
     assert "5 of 12 rows missing: no sound; e.g. u7, u8, u9" in " ".join(out.split())
     assert "mend: nothing, if so it is" in out
-    assert out.strip().splitlines()[-1] == "1 note in 22 checks over 1 feature set"
+    assert out.strip().splitlines()[-1] == "1 note in 24 checks over 1 feature set"
 
 
 def test_doctor_says_when_it_finds_nothing(tmp_path, call):
     table = pd.DataFrame({"utterance_id": ["a", "b"], "group": ["g", "h"]})
     Store.create(tmp_path / "s", Corpus("sound", table))
     code, out, _ = call("doctor", tmp_path / "s", "--strict")
-    assert (code, out.strip()) == (0, "nothing found in 22 checks over 0 feature sets")
+    assert (code, out.strip()) == (0, "nothing found in 24 checks over 0 feature sets")
     assert json.loads(call("doctor", tmp_path / "s", "--json")[1]) == []
 
 

@@ -1,5 +1,6 @@
 """Whatever changes in a store's files is seen, and named."""
 
+import json
 import os
 import shutil
 
@@ -145,6 +146,52 @@ def test_a_file_that_was_cut(store, name):
     assert file.path == name
     assert str(store.path) not in file.what
     assert file.mend.startswith("remove")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"media_root": 5},
+        {"targets": [{"name": "label", "kind": "magic"}]},
+        {"targets": [{"name": "effort", "kind": "ordinal", "classes": ["low"]}]},
+    ],
+)
+def test_a_description_that_no_command_can_use(store, change):
+    path = store.path / "corpus.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    (file,) = corrupt(store).values()
+    assert file.path == "corpus.json"
+    assert str(store.path) not in file.what
+    assert "--replace" in file.mend
+
+
+def test_nothing_is_read_that_a_link_leads_out_to(store, tmp_path):
+    outside = tmp_path / "outside"
+    shutil.copytree(store.path / "runs/first", outside)
+    (outside / "secret.json").write_text("no json")
+    (store.path / "runs/evil").symlink_to(outside)
+    (store.path / "runs/first/metrics.json").unlink()
+    (store.path / "runs/first/metrics.json").symlink_to(outside / "metrics.json")
+    (store.path / "runs/first/heads/secret.json").symlink_to(outside / "secret.json")
+    (store.path / "ratings.parquet").rename(tmp_path / "ratings.parquet")
+    (store.path / "ratings.parquet").symlink_to(tmp_path / "ratings.parquet")
+    found = corrupt(store)
+    assert sorted(found) == ["ratings.parquet", "runs/evil", "runs/first/heads", "runs/first/metrics.json"]
+    assert all("a link that leads out of the store" in file.what for file in found.values())
+    assert all(file.bytes == 0 for file in found.values())
+
+
+@pytest.mark.parametrize("name", ["ratings.parquet", "features/audio/enc.h5", "runs/first/heads/x.json"])
+def test_a_pipe_is_refused_and_not_waited_for(store, name):
+    (store.path / name).unlink(missing_ok=True)
+    os.mkfifo(store.path / name)
+    (file,) = corrupt(store).values()
+    assert "no ordinary file; remove it" in file.what
+
+
+def test_json_that_is_nested_beyond_reason_is_corrupt(store):
+    (store.path / "runs/first/metrics.json").write_text("[" * 100_000)
+    assert list(corrupt(store)) == ["runs/first/metrics.json"]
 
 
 def test_a_bad_head_is_named(store):

@@ -122,7 +122,7 @@ def test_a_batch_that_does_not_fit_is_refused_before_a_byte_of_it_is_written(tmp
         before = path.read_bytes()
         with pytest.raises(ValueError, match=r"row|shape|status"):
             writer.write(*batch)
-    assert path.read_bytes() == before
+        assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_batch_that_does_not_fit_is_refused_before_a_byte_of_it_is_written(tmp
     [(["a", "a"], ["h", "h"], ["x"]), (["a", "b"], ["h"], ["x"]), (["a"], ["h"], [])],
 )
 def test_a_set_that_cannot_be_is_not_begun(tmp_path, ids, hashes, dimensions):
-    with pytest.raises(ValueError, match="ids repeat"):
+    with pytest.raises(ValueError, match=r"ids repeat|as many hashes"):
         FeatureWriter(tmp_path / "enc.h5", RECIPE, ids, hashes, dimensions)
 
 
