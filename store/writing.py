@@ -308,9 +308,10 @@ def _stored(
     kept: np.ndarray, made: np.ndarray, status: np.ndarray, reasons: list[str]
 ) -> dict[str, np.ndarray]:
     """Return what is written of a batch, in this order: the status that makes the rest count comes last."""
+    # Sums of rows are quicker than a look at every value; one of finite values that overflows is looked at again.
     with np.errstate(over="ignore", invalid="ignore"):
-        # Quicker than to look at every value; a sum of finite ones that overflows is looked at again.
-        sound = np.isfinite(kept.sum(axis=1, dtype=np.float32))
+        sums = kept.astype(np.float32, copy=False) @ np.ones(kept.shape[1], np.float32)
+    sound = np.isfinite(sums)
     sound[~sound] = np.isfinite(kept[~sound]).all(axis=1)
     if kept.dtype == np.float16:
         sound &= kept.any(axis=1) | ~made.any(axis=1)
