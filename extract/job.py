@@ -19,7 +19,7 @@ from mixed_signals.extract.media import Clip
 from mixed_signals.extract.media_hashes import ABSENT, media_hashes
 from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
 from mixed_signals.store.planning import Plan, plan_rows
-from mixed_signals.store.provenance import Recipe, as_bytes, feature_name, library_versions, media_hash
+from mixed_signals.store.provenance import Recipe, feature_name, library_versions, row_hashes
 
 _CHUNK = 8  # utterances that share a batch at the least: one task of a worker process
 
@@ -295,5 +295,5 @@ def _row_hashes(store: Store, modality: str, of_media: dict[str, str]) -> np.nda
     table = store.corpus.utterances
     if modality == "text":
         return store.corpus.text_hash_bytes
-    made_of = zip(table["media"], table["start"], table["end"], strict=True)
-    return as_bytes([media_hash(of_media[media], start, end) for media, start, end in made_of])
+    contents = table["media"].map(of_media)
+    return row_hashes("media", contents, table["start"], table["end"])

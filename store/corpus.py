@@ -33,7 +33,7 @@ import pandas as pd
 from mixed_signals.store import cells, targets
 from mixed_signals.store.checks import Problem, checked_ratings, checked_utterances
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.provenance import as_bytes, cut_hashes, text_hashes
+from mixed_signals.store.provenance import as_bytes, row_hashes
 from mixed_signals.store.targets import MODALITIES as MODALITIES
 from mixed_signals.store.targets import Target
 
@@ -206,14 +206,14 @@ class Corpus:
 
     @cached_property
     def text_hash_bytes(self) -> np.ndarray:
-        """What identifies each utterance's text, shape (N,), bytes: `text_hashes` as a feature set stores them."""
-        return text_hashes(self.utterances["text"]).astype(np.bytes_)
+        """What identifies each utterance's text, shape (N,), bytes."""
+        return row_hashes("text", self.utterances["text"])
 
     @cached_property
     def cut_hash_bytes(self) -> np.ndarray:
         """What identifies which part of which media entry each utterance is, shape (N,), bytes."""
         table = self.utterances
-        return cut_hashes(table["media"], table["start"], table["end"]).astype(np.bytes_)
+        return row_hashes("cut", table["media"], table["start"], table["end"])
 
     def entry_hash_bytes(self, modality: str) -> np.ndarray:
         """Return what identifies what the corpus says of each utterance in a modality, shape (N,), bytes."""

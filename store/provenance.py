@@ -121,31 +121,14 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def row_hash(*parts: object) -> str:
-    """Return 32 hexadecimal digits that identify what one vector was made of."""
-    text = "\x1f".join(str(part) for part in parts)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def row_hashes(what: str, *columns: Iterable[object]) -> np.ndarray:
+    """Return 32 hexadecimal digits for each row of some columns, shape (N,), bytes.
 
-
-def text_hash(text: str) -> str:
-    """Return what identifies a vector's text."""
-    return row_hash("text", text)
-
-
-def text_hashes(texts: Iterable[str]) -> np.ndarray:
-    """Return `text_hash` of each text, shape (N,), as Python strings."""
-    return np.array([text_hash(text) for text in texts], dtype=object)
-
-
-def cut_hashes(media: Iterable[str], starts: Iterable[float], ends: Iterable[float]) -> np.ndarray:
-    """Return what identifies which part of which media entry each utterance is, shape (N,), as Python strings."""
-    cuts = zip(media, starts, ends, strict=True)
-    return np.array([row_hash("cut", *cut) for cut in cuts], dtype=object)
-
-
-def media_hash(content: str, start: float, end: float) -> str:
-    """Return what identifies a vector's media: the file's hash, and start and end in seconds (NaN for none)."""
-    return row_hash("media", content, start, end)
+    Of vectors they tell what each was made of: of ``text`` the text; of ``media`` the file's hash, start and end. Of
+    a ``cut``, which part (start and end) of which media entry an utterance is, they need no look at the media.
+    """
+    rows = ["\x1f".join((what, *map(str, row))) for row in zip(*columns, strict=True)]
+    return np.array([hashlib.sha256(row.encode()).hexdigest()[:32] for row in rows], dtype="S32")
 
 
 def as_bytes(texts: Sequence[str] | np.ndarray, width: int | None = None) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Feature sets, written: made whole, then filled batch by batch; whatever is written stays.
 
-A file is made under a temporary name with every row `pending` and every byte in place, and then takes its own name.
-After that only bytes of pending rows change: vector, reason and checksum first, the status that makes them count last.
-A process killed at any moment leaves a file that opens, in which no half-written row is `ok`. After a loss of power
-the checksums tell (``mixed-signals store verify``).
+A file is made under a temporary name with every row `pending` and its room on the disk reserved, and then takes its own
+name. After that only bytes of pending rows change: vector, reason and checksum first, the status that makes them count
+last. A process killed at any moment leaves a file that opens, in which no half-written row is `ok`; what it leaves in
+pending rows no reader looks at, and a writer that ends in order leaves NaN there. After a loss of power the checksums
+tell (``mixed-signals store verify``).
 
 Batches are planned once, when the file is made, and kept in it. A batch of which any row is pending is handed out
 whole, so an encoder whose numbers depend on what shares a batch gives the same vectors after an interruption.

@@ -21,7 +21,7 @@ from mixed_signals.store import (
 )
 from mixed_signals.store.doctor import CORPUS_CHECKS, FEATURE_CHECKS, N_CHECKS, examine
 from mixed_signals.store.doctor.vectors import scan
-from mixed_signals.store.provenance import row_hash, text_hashes
+from mixed_signals.store.provenance import row_hashes
 
 N, D = 12, 4
 
@@ -54,7 +54,7 @@ def put(
     ids = store.corpus.ids
     if hashes is None:
         texts = store.corpus.utterances["text"]
-        hashes = text_hashes(texts) if modality == "text" else [row_hash(modality, i) for i in ids]
+        hashes = row_hashes("text", texts) if modality == "text" else row_hashes(modality, ids)
     recipe = Recipe(name, modality, store_dtype=dtype)
     path = store.feature_path(modality, name)
     status = np.full(len(ids), Status.OK) if status is None else np.asarray(status)
@@ -194,7 +194,7 @@ def test_vectors_made_elsewhere_are_compared_by_what_the_corpus_knows(tmp_path):
     store = store_with(tmp_path, table(media=media))
     X = vectors()
     X[4], X[7] = X[5], X[3]
-    by_vector = [row_hash(vector.tobytes()) for vector in X]
+    by_vector = row_hashes("", [vector.tobytes() for vector in X])
     put(store, X, "video", hashes=by_vector, source={"imported_from": "x.npz"})
     warning, note = examine(store)
     assert (warning.severity, note.severity) == ("warning", "note")

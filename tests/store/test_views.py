@@ -22,7 +22,7 @@ from mixed_signals.store import (
     folds,
     import_features,
 )
-from mixed_signals.store.provenance import text_hash
+from mixed_signals.store.provenance import row_hashes
 
 MODALITIES = ("text", "audio", "video")
 
@@ -46,8 +46,8 @@ def write_features(store, modality, rows, status):
     recipe = Recipe("m", modality)
     ids = [f"u{row:03d}" for row in rows]
     texts = dict(zip(store.corpus.ids, store.corpus.utterances["text"], strict=True))
-    hashes = [text_hash(texts[i]) for i in ids]
-    said = np.array(hashes, dtype="S") if modality == "text" else None
+    hashes = row_hashes("text", [texts[i] for i in ids])
+    said = hashes if modality == "text" else None
     path = store.feature_path(modality, "m")
     with FeatureWriter(path, recipe, ids, hashes, ["x", "y"], entry_hashes=said) as writer:
         vectors = np.array(rows, np.float32)[:, None] + offset + [0, 0.5]
