@@ -12,6 +12,7 @@ from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.terminal import (
     Debug,
     describe_gap,
+    describe_ids,
     interruptible,
     make_app,
     progress,
@@ -102,9 +103,13 @@ def extract_features(
         why = ", ".join(
             f"{n:,} of {len(opened.corpus):,}: {reason}" for reason, n in task.plan.reasons.items()
         )
+        if task.plan.dropped:
+            why += f"{', ' if why else ''}{task.plan.dropped:,} no longer in the corpus: dropped"
+        if task.without:
+            why += f" ({task.without:,} without {'text' if task.recipe.modality == 'text' else 'media'})"
         console.print(f"{task.key}: {why or 'nothing to do'}", highlight=False)
-        if task.gone:
-            line = f"{task.key}: the media of {task.gone:,} utterances are gone; their vectors are kept"
+        if len(task.gone):
+            line = f"{task.key}: vectors are kept whose media are gone: {describe_ids(task.gone.tolist())}"
             stderr().print(line, style="yellow", highlight=False, soft_wrap=True)
     if plan:
         return

@@ -16,7 +16,7 @@ import numpy as np
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.base import Encoded, Encoder
 from mixed_signals.extract.media import Clip
-from mixed_signals.extract.media_hashes import ABSENT, media_hashes
+from mixed_signals.extract.media_hashes import ABSENT, NONE, media_hashes
 from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
 from mixed_signals.store.planning import Plan, plan_rows
 from mixed_signals.store.provenance import Recipe, feature_name, library_versions, row_hashes
@@ -42,8 +42,10 @@ class Task:
         What the corpus says of each row.
     retry_failed : bool
         Whether rows that failed are tried again.
-    gone : int
-        Rows whose media file is not there any more, but whose vector is, and is kept.
+    gone : ndarray of str
+        Utterances whose media file is not there any more, but whose vector is, and is kept.
+    without : int
+        How many of the rows to be made have nothing to be made of: no text, no media that is there.
     """
 
     encoder: Encoder
@@ -53,7 +55,8 @@ class Task:
     row_hashes: np.ndarray
     entry_hashes: np.ndarray
     retry_failed: bool
-    gone: int
+    gone: np.ndarray
+    without: int
 
     @property
     def key(self) -> str:
@@ -116,12 +119,13 @@ def plan(
         hashes = _row_hashes(store, recipe.modality, of_media)
         path = store.feature_path(recipe.modality, feature_name(recipe.encoder, name=name))
         existing = FeatureSet(path) if path.exists() else None
-        gone = 0
+        gone = store.corpus.ids[:0]
         if existing is not None and recipe.modality != "text":
             hashes, gone = _keep_gone(store, existing, hashes, of_media)
         entries = store.corpus.entry_hash_bytes(recipe.modality)
         todo = plan_rows(existing, recipe, store.corpus.id_bytes, hashes, entries, retry_failed=retry_failed)
-        tasks.append(Task(encoder, recipe, path, todo, hashes, entries, retry_failed, gone))
+        without = int(_without_source(store, recipe.modality, of_media)[todo.rows].sum())
+        tasks.append(Task(encoder, recipe, path, todo, hashes, entries, retry_failed, gone, without))
     return tasks
 
 
@@ -281,13 +285,21 @@ def _clips(store: Store) -> list[Clip]:
 
 def _keep_gone(
     store: Store, existing: FeatureSet, hashes: np.ndarray, of_media: dict[str, str]
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Let a row stay while its media file is not there (a disk that is not mounted, say); it must be the same cut."""
     absent = (store.corpus.utterances["media"].map(of_media) == ABSENT).to_numpy()
     old = existing.find(store.corpus.id_bytes)
     same_cut = existing.entry_hash_bytes[old] == store.corpus.cut_hash_bytes
     gone = absent & same_cut & (old >= 0) & (existing.status[old] != Status.PENDING)
-    return np.where(gone, existing.row_hash_bytes[old], hashes), int((gone & existing.ok[old]).sum())
+    return np.where(gone, existing.row_hash_bytes[old], hashes), store.corpus.ids[gone & existing.ok[old]]
+
+
+def _without_source(store: Store, modality: str, of_media: dict[str, str]) -> np.ndarray:
+    """Return which utterances have no text, or no media that is there, shape (N,)."""
+    table = store.corpus.utterances
+    if modality == "text":
+        return (table["text"].str.strip() == "").to_numpy()
+    return table["media"].map(of_media).isin([ABSENT, NONE]).to_numpy()
 
 
 def _row_hashes(store: Store, modality: str, of_media: dict[str, str]) -> np.ndarray:

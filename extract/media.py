@@ -172,6 +172,8 @@ def _mono(container: Any, start: float, end: float | None) -> tuple[int, np.ndar
 
     stream = container.streams.audio[0]
     native = int(stream.rate)
+    if not native:
+        raise Unreadable("no sound can be read from it")
     planar = av.AudioResampler(format="fltp", layout=stream.layout, rate=native)
     first, last = round(start * native), None if end is None else round(end * native)
     position: int | None = None  # of the next sample, counted from the file's beginning

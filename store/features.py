@@ -226,6 +226,11 @@ class FeatureSet:
             ) from error
 
     @property
+    def imported(self) -> bool:
+        """Whether the vectors were made elsewhere."""
+        return "imported_from" in self.provenance
+
+    @property
     def trained_on(self) -> tuple[str, ...]:
         """Ids of the utterances that the encoder's weights were trained on."""
         return tuple(self.provenance["trained_on"])

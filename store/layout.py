@@ -129,7 +129,9 @@ def read_blocks(handle: BinaryIO, path: Path) -> dict[str, Block]:
     except _Refused as error:
         raise MixedSignalsError(f"{path}: refused as a feature set: {error}") from None
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise MixedSignalsError(f"{path}: not readable as a feature set ({error})") from error
+        raise MixedSignalsError(
+            f"{path}: damaged, or no feature set; remove it, then extract or import it again ({error})"
+        ) from error
     lengths: dict[str, int] = {}
     for name, (_, axes) in _EXPECTED.items():
         for axis, length in zip(axes, blocks[name].shape, strict=True):

@@ -24,6 +24,8 @@ class Plan:
         How many rows for each reason, e.g. ``{"audio changed": 12}``.
     keep : ndarray of int, shape (N,)
         For each corpus row the row of the present file that stays valid, or -1.
+    dropped : int
+        How many rows of the present file belong to utterances that are not asked for any more.
     current : bool
         Whether the present file already has these ids and hashes in this order.
     """
@@ -31,6 +33,7 @@ class Plan:
     rows: np.ndarray
     reasons: dict[str, int]
     keep: np.ndarray
+    dropped: int
     current: bool
 
 
@@ -65,7 +68,7 @@ def plan_rows(
     """
     n = len(ids)
     if existing is None:
-        return Plan(np.arange(n), {"new": n} if n else {}, np.full(n, -1), current=False)
+        return Plan(np.arange(n), {"new": n} if n else {}, np.full(n, -1), 0, current=False)
     if existing.recipe_fingerprint != recipe.fingerprint:
         raise UsageError(
             f"{existing.path}: made by another recipe ({_difference(existing.recipe, recipe)}); "
@@ -87,6 +90,7 @@ def plan_rows(
         rows=np.flatnonzero(why >= 0),
         reasons={reason: count for reason, count in counts.items() if count},
         keep=np.where(why < 0, old, -1),
+        dropped=len(existing) - int((old >= 0).sum()),
         current=len(existing) == n
         and bool((old == np.arange(n)).all() and unchanged.all())
         and (entry_hashes is None or np.array_equal(existing.entry_hash_bytes, entry_hashes)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -147,10 +147,15 @@ def interruptible(kept: str) -> Iterator[None]:
         raise MixedSignalsError(f"interrupted; {kept}") from None
 
 
+def describe_ids(ids: Sequence[str]) -> str:
+    """Return how many there are, and up to three of them."""
+    return f"{len(ids):,} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})"
+
+
 def describe_gap(status: str, reason: str, ids: list[str]) -> str:
     """Return one line about the rows that share a status and reason: how many, why, and up to three of them."""
-    shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-    return f"{len(ids):,} {status.lower()}{f': {reason}' if reason else ''} ({shown})"
+    count, _, shown = describe_ids(ids).partition(" ")
+    return f"{count} {status.lower()}{f': {reason}' if reason else ''} {shown}"
 
 
 @contextmanager

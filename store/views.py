@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -62,12 +62,17 @@ class Views:
     def __len__(self) -> int:
         return len(self.utterances)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sources)
+
+    def __contains__(self, modality: object) -> bool:
+        return modality in self.sources
+
     def __repr__(self) -> str:
+        shares = self.present.mean(axis=0) if len(self) else np.zeros(len(self.sources))
         parts = [
             f"{modality} {features.name} ({features.shape[1]:,} dims, {share:.0%} present)"
-            for (modality, features), share in zip(
-                self.sources.items(), self.present.mean(axis=0), strict=True
-            )
+            for (modality, features), share in zip(self.sources.items(), shares, strict=True)
         ]
         lines = [
             f"{len(self):,} utterances: {'; '.join(parts)}",
@@ -184,6 +189,8 @@ class Views:
         MixedSignalsError
             If an id is not here, or the mask's length differs.
         """
+        if isinstance(rows, str):
+            raise UsageError(f"select({rows!r}): give a list of ids, or a boolean mask")
         rows = np.asarray(rows)
         if rows.dtype == bool or pd.api.types.infer_dtype(rows, skipna=False) == "boolean":
             rows = rows.astype(bool)
@@ -282,8 +289,7 @@ def join(
     for column, (modality, features) in enumerate(ordered.items()):
         if features.modality != modality:
             raise UsageError(f"{features.name} is a feature set of {features.modality}, not of {modality}")
-        found = _positions(corpus, features)
-        _refuse_changed(corpus, features, found)
+        found = positions(corpus, features)
         rows[:, column] = np.where((found >= 0) & features.ok[found], found, -1)
         pending[:, column] = (found < 0) | (features.status[found] == Status.PENDING)
     present = rows >= 0
@@ -322,15 +328,27 @@ def join(
     )
 
 
-def _positions(corpus: Corpus, features: FeatureSet) -> np.ndarray:
-    """Return where each corpus utterance stands in a feature set, -1 where it does not; refuse strangers' ids."""
+def positions(corpus: Corpus, features: FeatureSet) -> np.ndarray:
+    """Return where each corpus utterance stands in a feature set, -1 where it does not.
+
+    Raises
+    ------
+    MixedSignalsError
+        If the set has ids that are not in the corpus, or was made from other texts or cuts than the corpus has now.
+    """
     found = features.find(corpus.id_bytes)
     if np.count_nonzero(found >= 0) < len(features):
         strange = ~np.isin(features.id_bytes, corpus.id_bytes)
         raise MixedSignalsError(
             f"{features.key}: {int(strange.sum())} of {len(features)} ids are not in corpus "
-            f"{corpus.name}, e.g. {list(features.ids[strange][:3])}; it was made for other utterances"
+            f"{corpus.name}, e.g. {list(features.ids[strange][:3])}; it was made for other utterances: "
+            + (
+                "remove it and import it again"
+                if features.imported
+                else "run extract-features again, which drops them"
+            )
         )
+    _refuse_changed(corpus, features, found)
     return found
 
 
@@ -340,13 +358,14 @@ def _labelled(y: np.ndarray) -> np.ndarray:
 
 
 def _refuse_changed(corpus: Corpus, features: FeatureSet, found: np.ndarray) -> None:
-    """Refuse vectors of texts or cuts that the corpus no longer has (vectors made elsewhere do not say of what)."""
+    """Refuse vectors of texts or cuts that the corpus no longer has."""
     made_of = features.entry_hash_bytes[found]
     done = (found >= 0) & (features.status[found] != Status.PENDING) & (made_of != b"")
     changed = done & (made_of != corpus.entry_hash_bytes(features.modality))
     if changed.any():
-        what = "texts" if features.modality == "text" else "utterances' media, start or end"
+        what = "text" if features.modality == "text" else "media, start or end"
+        mend = "remove it and import it again" if features.imported else "run extract-features again"
         raise MixedSignalsError(
-            f"{features.key}: {int(changed.sum())} {what} changed since it was made, e.g. of "
-            f"{list(corpus.ids[changed][:3])}; run extract-features again"
+            f"{features.key}: the {what} of {int(changed.sum())} utterances changed since it was made, e.g. of "
+            f"{list(corpus.ids[changed][:3])}; {mend}"
         )

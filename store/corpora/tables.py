@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from mixed_signals.store import cells
-from mixed_signals.store.checks import RATING_COLUMNS
 from mixed_signals.store.corpora.reading import Rows, corpus_of, need_columns, read_rows
 from mixed_signals.store.corpus import Corpus, as_media_root
 from mixed_signals.store.errors import UsageError
@@ -89,7 +88,7 @@ def _utterances(source: Path, columns: Mapping[str, str], media_root: Path | str
 def _ratings(source: Path) -> Rows:
     table, places = read_rows(source)
     need_columns(source, table, ("utterance_id", "value"))
-    return Rows(table[[c for c in RATING_COLUMNS if c in table.columns]], places)
+    return Rows(table, places)
 
 
 def _below(media: pd.Series, root: Path | str) -> pd.Series:

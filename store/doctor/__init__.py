@@ -65,14 +65,13 @@ def examine(store: Store, on_progress: Callable[[int], None] | None = None) -> l
     Returns
     -------
     list of Finding
-        Errors first, then warnings, then notes; empty where all is well.
-
-    Raises
-    ------
-    MixedSignalsError
-        If the corpus cannot be read.
+        Errors first, then warnings, then notes; empty where all is well. Of a corpus that cannot be read, that alone.
     """
-    corpus = store.corpus
+    try:
+        corpus = store.corpus
+    except MixedSignalsError as error:
+        mend = "import the corpus again with mixed-signals corpus import --replace"
+        return [Finding("error", "corpus", str(error), mend, _READABLE, 1)]
     found = [
         Finding(s.severity, "corpus", s.what, s.mend, check, s.count)
         for check, look in CORPUS_CHECKS.items()

@@ -30,8 +30,10 @@ def strangers(subject: Subject) -> Iterator[Symptom]:
             f"{len(rows):,} of {len(features):,} ids not in corpus {subject.corpus.name}, "
             f"{examples(features.ids[rows])}"
         )
-        mend = f"import the corpus it was made for (--replace), or {subject.remake}"
-        yield Symptom("error", len(rows), what, mend)
+        mend = (
+            "run extract-features again: it drops them (or import the corpus it was made for, with --replace)"
+        )
+        yield Symptom("error", len(rows), what, subject.remake if subject.imported else mend)
 
 
 def absent_rows(subject: Subject) -> Iterator[Symptom]:
@@ -82,14 +84,11 @@ def changed_cuts(subject: Subject) -> Iterator[Symptom]:
 def _changed(subject: Subject, things: str) -> Iterator[Symptom]:
     """See rows of which the corpus says something else than when they were made (elsewhere: nobody knows)."""
     features = subject.features
-    before = features.entry_hash_bytes
-    now = subject.corpus.entry_hash_bytes(features.modality)[subject.position]
-    known = (before != b"") & (features.status != Status.PENDING) & (subject.position >= 0)
-    changed = np.flatnonzero(known & (before != now))
+    changed = np.flatnonzero(subject.changed)
     if len(changed):
         what = f"{len(changed):,} {things} changed since it was made, {examples(features.ids[changed])}"
         mend = "run extract-features again: it makes only the changed rows"
-        yield Symptom("error", len(changed), what, mend)
+        yield Symptom("error", len(changed), what, subject.remake if subject.imported else mend)
 
 
 def trained_on_corpus(subject: Subject) -> Iterator[Symptom]:

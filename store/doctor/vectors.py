@@ -10,7 +10,7 @@ import numpy as np
 from mixed_signals.store.blocks import row_blocks
 from mixed_signals.store.corpus import Corpus
 from mixed_signals.store.doctor.findings import Symptom, examples
-from mixed_signals.store.features import FeatureSet
+from mixed_signals.store.features import FeatureSet, Status
 
 FLOAT16_MAX = 65504.0  # the largest finite float16
 
@@ -66,7 +66,17 @@ class Subject:
     @property
     def imported(self) -> bool:
         """Whether the vectors were made elsewhere."""
-        return "imported_from" in self.features.provenance
+        return self.features.imported
+
+    @property
+    def changed(self) -> np.ndarray:
+        """Of which rows the corpus says something else than when they were made, shape (N,), bool."""
+        features = self.features
+        before = features.entry_hash_bytes
+        now = self.corpus.entry_hash_bytes(features.modality)[self.position]
+        known = (before != b"") & (features.status != Status.PENDING) & (self.position >= 0)
+        changed: np.ndarray = known & (before != now)
+        return changed
 
     @property
     def remake(self) -> str:
@@ -200,7 +210,7 @@ def identical_vectors(subject: Subject) -> Iterator[Symptom]:
     same_source: list[np.ndarray] = []
     other_source: list[np.ndarray] = []
     rows = np.setdiff1d(subject.scan.rows, subject.scan.zero, assume_unique=True)
-    rows_of_corpus = rows[subject.position[rows] >= 0]
+    rows_of_corpus = rows[(subject.position[rows] >= 0) & ~subject.changed[rows]]
     for rows in _rows_with_one_vector(features, rows_of_corpus):
         (same_source if len(set(_sources(subject, rows))) == 1 else other_source).append(rows)
     if other_source:

@@ -120,7 +120,10 @@ def import_features(
     made_of = [hashlib.sha256(vector.tobytes()).hexdigest()[:32] for vector in vectors]
     origin = {"imported_from": source.name, "source_sha256": file_hash(source)}
     origin |= {flag: value for flag, value in (("key", key), ("entry", entry)) if value}
-    with FeatureWriter(path, recipe, ids, made_of, matrix.dimensions, source=origin) as writer:
+    said = store.corpus.entry_hash_bytes(modality)
+    with FeatureWriter(
+        path, recipe, ids, made_of, matrix.dimensions, entry_hashes=said, source=origin
+    ) as writer:
         if "new" not in writer.plan.reasons:
             raise UsageError(f"{modality}/{name}: was put into the store meanwhile; choose another --name")
         try:

@@ -17,7 +17,7 @@ from mixed_signals.store.exchange.matrices import one_line
 from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import plain, replacing
 from mixed_signals.store.folder import Store
-from mixed_signals.store.views import Views
+from mixed_signals.store.views import Views, positions
 
 ENDINGS = (".npz", ".parquet", ".h5ad")
 _NO_NAMES = ("", ".", "_index")  # of an AnnData column
@@ -49,10 +49,12 @@ def export_features(store: Store, key: str, path: str | Path, *, replace: bool =
     UsageError
         If there is no such feature set, the ending is another, or the file is there already.
     MixedSignalsError
-        If ``.h5ad`` is asked for and AnnData is not installed, or the file cannot be written (a full disk, or a name
+        If the set has utterances, texts or cuts that the corpus does not have now, ``.h5ad`` is asked for and AnnData
+        is not installed, or the file cannot be written (a full disk, or a name
         that its kind of file cannot hold).
     """
     features = store[key]
+    positions(store.corpus, features)
     utterances = store.corpus.utterances.set_index("utterance_id").reindex(features.ids).reset_index()
     words = np.array([status.name.lower() for status in Status], dtype=object)
     X = np.empty(features.shape, np.float32)

@@ -119,6 +119,19 @@ def test_a_worker_that_dies_is_reported_and_costs_no_finished_row(tmp_path, monk
     assert (np.asarray(features.embedding)[features.ok] == 1).all()
 
 
+def test_utterances_that_left_the_corpus_are_told_and_dropped(tmp_path, monkeypatch):
+    store = make_store(tmp_path, ["a", "bb", "ccc"])
+    run(store, Lengths(), monkeypatch)
+    fewer = store.corpus.utterances.iloc[1:].assign(label=["x", "y"])
+    store = Store.create(store.path, Corpus("c", fewer), replace=True)
+    with pytest.raises(MixedSignalsError, match="run extract-features again, which drops them"):
+        store.views(text="lengths")
+    encoder = Lengths()
+    _, task = run(store, encoder, monkeypatch)
+    assert (task.plan.reasons, task.plan.dropped, encoder.seen) == ({}, 1, [])
+    assert list(store.views(text="lengths").X[:, 0]) == [2, 3]
+
+
 def test_media_are_identified_by_content_and_times(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_bytes(b"one")
     table = pd.DataFrame(
@@ -163,7 +176,7 @@ def test_vectors_outlive_media_that_are_gone_for_a_while(tmp_path, monkeypatch):
     assert job.run(store, task).features.ok.all()
     (media / "b.wav").unlink()
     (task,) = job.plan(store, [("audio", "lengths")])
-    assert (task.plan.reasons, task.gone) == ({}, 1)
+    assert (task.plan.reasons, list(task.gone)) == ({}, ["q"])
     assert job.run(store, task).features.ok.all()
     media.rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="the media root is not there"):
@@ -176,7 +189,9 @@ def test_heads_are_not_trained_on_vectors_of_former_texts(tmp_path, monkeypatch)
     run(store, Lengths(), monkeypatch)
     assert list(store.views(text="lengths").X[:, 0]) == [1, 2]
     store = Store.create(tmp_path / "s", Corpus("c", table.assign(text=["x", "xxxx"])), replace=True)
-    with pytest.raises(MixedSignalsError, match=r"1 texts changed since it was made, e.g. of \['q'\]"):
+    with pytest.raises(
+        MixedSignalsError, match=r"the text of 1 utterances changed since it was made, e.g. of \['q'\]"
+    ):
         store.views(text="lengths")
     run(store, Lengths(), monkeypatch)
     assert list(store.views(text="lengths").X[:, 0]) == [1, 4]
@@ -342,7 +357,7 @@ def test_a_corpus_that_is_cut_anew_does_not_get_the_vectors_of_its_former_cuts(t
     for change, expected in (({"start": [5.0, 0.0]}, [6, 2]), ({"media": ["b.wav", "a.wav"]}, [2, 1])):
         cut = table.assign(**change)
         store = Store.create(store.path, Corpus("c", cut, media_root=media), replace=True)
-        with pytest.raises(MixedSignalsError, match="media, start or end changed since it was made"):
+        with pytest.raises(MixedSignalsError, match=r"the media, start or end of \d utterances changed"):
             store.views(audio="lengths")
         sounds(store, monkeypatch)
         assert list(store.views(audio="lengths").X[:, 0]) == expected
@@ -368,7 +383,7 @@ def test_vectors_of_another_cut_do_not_outlive_media_that_are_gone(tmp_path, mon
     table = store.corpus.utterances.assign(start=[5.0, np.nan])
     store = Store.create(store.path, Corpus("c", table, media_root=media), replace=True)
     features, task, _ = sounds(store, monkeypatch)
-    assert (task.plan.reasons, task.gone) == ({"audio changed": 1}, 1)
+    assert (task.plan.reasons, list(task.gone), task.without) == ({"audio changed": 1}, ["b"], 1)
     assert [Status(one).name for one in features.status] == ["FAILED", "OK"]
 
 

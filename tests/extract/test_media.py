@@ -177,3 +177,9 @@ def test_a_late_segment_equals_the_same_part_of_the_whole():
         assert len(later) == 5
         for one, other in zip(later, pictures[15:20], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_of_two_bytes_is_unreadable(tmp_path):
+    (tmp_path / "x.flac").write_bytes(b"xx")
+    with pytest.raises(Unreadable):
+        Clip("u", media=tmp_path / "x.flac").waveform(16000)

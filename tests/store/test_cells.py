@@ -96,10 +96,10 @@ def test_a_list_that_is_not_of_classes_is_named(cell, tmp_path):
     assert found[0].endswith("is a list; write each class as a text without a |")
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 NO_VALUES = [(["x"], "a list"), ({"x": "y"}, "an object"), (True, "a truth value")]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize(
     ("column", "cell", "what"),
     [

@@ -19,6 +19,7 @@ from mixed_signals.store import (
     Store,
     Target,
     UsageError,
+    export_features,
     folds,
     import_features,
 )
@@ -190,6 +191,29 @@ def test_votes_for_a_class_that_wins_nowhere_are_kept(tmp_path):
     assert list(views.y) == ["a", "c"]
 
 
+def test_vectors_made_elsewhere_go_stale_with_the_corpus_too(tmp_path):
+    store = store_with(tmp_path, {"text": range(12)})
+    table = store.corpus.utterances
+    table.loc[3, "text"] = "other words"
+    changed = Store.create(store.path, Corpus("c", table), replace=True)
+    with pytest.raises(
+        MixedSignalsError, match=r"the text of 1 utterances changed .*remove it and import it again"
+    ):
+        changed.views(text="m")
+    with pytest.raises(MixedSignalsError, match="the text of 1 utterances changed"):
+        export_features(changed, "text/m", tmp_path / "out.npz")
+
+
+def test_views_are_asked_for_modalities_by_name(tmp_path):
+    views = store_with(tmp_path, {"text": range(12)}).views(text="m")
+    assert list(views) == ["text"]
+    assert "text" in views
+    assert "audio" not in views
+    assert "0 utterances" in repr(views.select([]))
+    with pytest.raises(UsageError, match="give a list of ids"):
+        views.select("u001")
+
+
 def test_a_mask_of_objects_is_a_mask(tmp_path):
     views = store_with(tmp_path, {"text": range(12)}).views(text="m")
     assert list(views.select(np.array([True] + [False] * 11, dtype=object)).ids) == ["u000"]
@@ -206,7 +230,7 @@ def test_a_text_that_was_empty_and_now_is_there_is_told_apart_from_no_text(tmp_p
     table = store.corpus.utterances
     table.loc[0, "text"] = "now said"
     changed = Store.create(store.path, Corpus("c", table), replace=True)
-    with pytest.raises(MixedSignalsError, match="1 texts changed since it was made"):
+    with pytest.raises(MixedSignalsError, match="the text of 1 utterances changed since it was made"):
         changed.views(text="m")
 
 
