@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +75,7 @@ class Store:
                 f"{path}: exists and is not empty; name a new folder (or remove this one, if making a store in it was "
                 "interrupted)"
             )
+        store._take_staged()
         tables = {"utterances.parquet": corpus.utterances}
         if corpus.ratings is not None:
             tables["ratings.parquet"] = corpus.ratings
@@ -119,14 +121,22 @@ class Store:
 
         Its description is written last and taken last: while it waits, all of the new corpus is there.
         """
-        if not (self.path / f"{_STAGED}corpus.json").is_file():
+        described = self.path / f"{_STAGED}corpus.json"
+        if not described.is_file():
             return
-        tables = read_json(self.inside(f"{_STAGED}corpus.json"))["tables"]
+        try:
+            tables = list(read_json(self.inside(described.name))["tables"])
+        except (KeyError, TypeError):
+            tables = []
+        if "utterances.parquet" not in tables:
+            raise MixedSignalsError(f"{described}: not readable; remove it")
         for name in ("utterances.parquet", "ratings.parquet", "corpus.json"):
             staged = self.path / f"{_STAGED}{name}"
-            if staged.is_file():
-                os.replace(staged, self.path / name)
-            elif name not in (*tables, "corpus.json"):
+            if name in (*tables, "corpus.json"):
+                with suppress(FileNotFoundError):  # taken already
+                    os.replace(staged, self.path / name)
+            else:
+                staged.unlink(missing_ok=True)
                 (self.path / name).unlink(missing_ok=True)
 
     def __repr__(self) -> str:

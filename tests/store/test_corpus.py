@@ -370,6 +370,11 @@ def test_a_replacement_that_is_killed_leaves_the_old_corpus_or_the_new_one(tmp_p
     except KeyboardInterrupt:
         killed_at_all = True
     monkeypatch.undo()
+    if moment == 4:  # at once the next one, killed too, before all of it is written
+        monkeypatch.setattr(os, "replace", lambda source, target: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Store.create(tmp_path / "s", new, replace=True)
+        monkeypatch.undo()
     found = Store.open(tmp_path / "s").corpus
     assert (found.name, list(found.utterances["label"])) in (("old", ["x", "y"]), ("new", ["p", "q"]))
     if found.name == "new":
@@ -379,6 +384,7 @@ def test_a_replacement_that_is_killed_leaves_the_old_corpus_or_the_new_one(tmp_p
         assert list(found.ratings["value"]) == ["x"]
     again = Store.create(tmp_path / "s", new, replace=True).corpus
     assert again.name == "new"
+    assert (again.ratings is None) == (new.ratings is None)
     assert not list((tmp_path / "s").glob(".new-*"))
 
 

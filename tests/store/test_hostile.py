@@ -245,6 +245,13 @@ def test_a_corpus_file_that_cannot_be_is_refused(store, change):
         Store.open(store.path).corpus  # noqa: B018
 
 
+@pytest.mark.parametrize("content", ["7", "{}", '{"tables": 7}', '{"tables": {}}', "["])
+def test_a_waiting_corpus_that_cannot_be_is_refused(store, content):
+    (store.path / ".new-corpus.json").write_text(content)
+    with pytest.raises(MixedSignalsError, match="new-corpus"):
+        Store.open(store.path)
+
+
 def test_run_and_feature_names_stay_in_their_folders(store):
     for name in ("../x", "..", "/etc/passwd", "a/b", "", "x\0"):
         with pytest.raises(MixedSignalsError, match="use letters"):
