@@ -165,7 +165,7 @@ def run(
     started = time.perf_counter()
     encoder, rows = task.encoder, task.plan.rows
     if len(rows) or not task.plan.current:
-        clips = _clips(store)
+        clips = _clips(store, with_media=task.recipe.modality != "text")
         writer = FeatureWriter(
             task.path,
             task.recipe,
@@ -266,14 +266,14 @@ def _columns(encoded: Sequence[Encoded], width: int) -> tuple[np.ndarray, list[S
     return vectors, [one.status for one in encoded], [one.reason for one in encoded]
 
 
-def _clips(store: Store) -> list[Clip]:
+def _clips(store: Store, *, with_media: bool) -> list[Clip]:
     corpus = store.corpus
     table = corpus.utterances
     return [
         Clip(
             utterance_id=utterance,
             text=text,
-            media=corpus.media_path(media),
+            media=corpus.media_path(media) if with_media else None,
             start=None if np.isnan(start) else start,
             end=None if np.isnan(end) else end,
         )

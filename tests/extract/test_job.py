@@ -400,7 +400,7 @@ def test_an_encoder_that_gives_too_few_vectors_costs_only_rows_of_its_own(tmp_pa
     np.testing.assert_array_equal(features.embedding[[0, 2, 3], 0], [1, 3, 4])
 
 
-def test_media_may_have_moved_and_a_url_says_how_to_go_on(tmp_path):
+def test_media_may_have_moved_and_a_url_says_how_to_go_on(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "a.wav").write_bytes(b"a")
     table = pd.DataFrame({"utterance_id": ["p"], "media": ["a.wav"]})
@@ -408,6 +408,8 @@ def test_media_may_have_moved_and_a_url_says_how_to_go_on(tmp_path):
     store = Store.create(tmp_path / "s", url)
     with pytest.raises(MixedSignalsError, match="fetch them and name the folder with --media-root"):
         media_hashes.media_hashes(Store.open(store.path))
+    outcome, _ = run(store, Lengths(), monkeypatch)  # words are here, wherever the media are
+    assert outcome.features.ok.all()
     moved = Store.open(store.path, media_root=tmp_path / "here")
     assert set(media_hashes.media_hashes(moved)) == {"a.wav"}
     assert media_hashes.media_hashes(moved)["a.wav"] != media_hashes.ABSENT
