@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -263,10 +264,9 @@ def test_a_name_of_its_own_and_float16_make_another_feature_set(tmp_path, monkey
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The names of the media files that are read for their hash; files count as settled after half a second."""
+    """The names of the media files that are read for their hash."""
     names, real = [], media_hashes.file_hash
     monkeypatch.setattr(media_hashes, "file_hash", lambda path: names.append(path.name) or real(path))
-    monkeypatch.setattr(media_hashes, "_SETTLED_NS", 500_000_000)
     return names
 
 
@@ -279,10 +279,15 @@ def media_store(folder, **files):
     return Store.create(folder / "s", Corpus("c", table, media_root=media)), media
 
 
-def test_media_that_did_not_change_are_not_read_again(tmp_path, reads):
+def test_media_that_did_not_change_are_not_read_again(tmp_path, reads, monkeypatch):
     store, media = media_store(tmp_path, old=b"old", new=b"new")
-    time.sleep(0.6)
+    time.sleep(0.05)
     (media / "new.wav").write_bytes(b"new")
+    old, new = ((media / name).stat().st_ctime_ns for name in ("old.wav", "new.wav"))
+    monkeypatch.setattr(media_hashes, "time", SimpleNamespace(time_ns=lambda: new))
+    monkeypatch.setattr(
+        media_hashes, "_SETTLED_NS", (new - old) // 2
+    )  # the old file has settled, the new one has not
     first = media_hashes.media_hashes(store)
     assert media_hashes.media_hashes(store) == first
     assert sorted(reads) == [
@@ -296,12 +301,12 @@ def test_media_that_did_not_change_are_not_read_again(tmp_path, reads):
     assert media_hashes.media_hashes(store)["old.wav"] != first["old.wav"]
 
 
-def test_media_elsewhere_are_other_media(tmp_path, reads):
+def test_media_elsewhere_are_other_media(tmp_path, monkeypatch):
     store, media = media_store(tmp_path, a=b"one")
     other = tmp_path / "other"
     shutil.copytree(media, other)
     (other / "a.wav").write_bytes(b"two")
-    time.sleep(0.6)
+    monkeypatch.setattr(media_hashes, "_SETTLED_NS", -(10**12))  # every file has settled
     here = media_hashes.media_hashes(store)
     assert media_hashes.media_hashes(Store.open(store.path, media_root=other)) != here
 
