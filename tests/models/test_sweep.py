@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss, roc_auc_score
-from small_store import planted_store
+from small_store import planted_store, utterance_table
 
 from mixed_signals.models import load_head, make_head, sweep
 from mixed_signals.models.baselines import group_majority, intraclass_correlation
 from mixed_signals.models.sweeps import all_subsets
-from mixed_signals.store import Fold, UsageError, folds, import_features, load_run
+from mixed_signals.store import Corpus, Fold, Store, Target, UsageError, folds, import_features, load_run
 
 NAMES = dict.fromkeys(("text", "audio", "video"), "planted")
 
@@ -66,6 +66,24 @@ def test_folds_that_would_count_a_prediction_twice_are_refused(store):
     ):
         with pytest.raises(UsageError, match=said):
             sweep(views, ("logistic",), folds=wrong)
+
+
+def test_a_class_that_has_votes_and_wins_nowhere_gets_a_probability_and_no_label(tmp_path):
+    table, rng = utterance_table(96, 8), np.random.default_rng(0)
+    ratings = pd.concat([table.rename(columns={"label": "value"})[["utterance_id", "value"]]] * 3)
+    other = pd.DataFrame({"utterance_id": table["utterance_id"][::4], "value": "other"})
+    declared = (Target("crowd", "nominal", votes="any"),)
+    corpus = Corpus("rated", table, pd.concat([ratings, other]), declared=declared)
+    store = Store.create(tmp_path / "s", corpus)
+    X = rng.normal(size=(96, 3)) + np.where(table["label"] == "warm", 2, -2)[:, None]
+    np.savez(tmp_path / "x.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
+    import_features(store, tmp_path / "x.npz", "audio", "x")
+    views = store.views(audio="x", target="crowd")
+    predictions = sweep(views, ("logistic",), folds=folds(views, 4)).predictions
+    fitted = predictions[predictions["head"] == "logistic"]
+    assert set(fitted["label_true"]) == {"calm", "warm"}
+    assert (fitted["p_other"] < 0.1).all()
+    assert (fitted["label_pred"] == fitted["label_true"]).mean() > 0.9
 
 
 def test_seeds_do_not_change_the_folds(store):
