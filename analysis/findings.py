@@ -18,6 +18,7 @@ import pandas as pd
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.models.intervals import FEWEST_GROUPS
 from mixed_signals.store.files import write_json
+from mixed_signals.store.terminal import counted
 
 DISAGREE = "Do the models of single modalities and the fusion give different labels?"
 FLOOR = "Is that more than two seeds of the same model disagree?"
@@ -61,11 +62,6 @@ def by_quantity(rates: pd.DataFrame) -> list[dict[str, Any]]:
 def percent(value: float) -> str:
     """Return a share as text, ``12.3%``."""
     return f"{100 * value:.1f}%"
-
-
-def plural(n: int, noun: str) -> str:
-    """Return ``1 utterance``, ``1,234 utterances``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def with_interval(row: Row, unit: str = "") -> str:
@@ -201,7 +197,7 @@ def cautions(
         if len(panel.seeds) < 2 and not panel.deterministic:
             said.append(f"{panel.head} has one seed: its seed floor cannot be measured.")
         if panel.left_out:
-            left_out = plural(panel.left_out, "utterance")
+            left_out = counted(panel.left_out, "utterance")
             said.append(f"{panel.head}: {left_out} left out, not predicted by every model.")
     return said + [sentence for panel in panels for sentence in _beaten_by_sentinel(panel, metrics)]
 

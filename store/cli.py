@@ -13,6 +13,7 @@ import typer
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import (
     Debug,
+    counted,
     interruptible,
     make_app,
     progress,
@@ -129,7 +130,7 @@ def doctor(
     if as_json:
         _print_json([asdict(finding) for finding in findings])
     else:
-        from mixed_signals.store.tables import counted, finding_table
+        from mixed_signals.store.tables import finding_table
 
         looked = f"{N_CHECKS} checks over {counted(len(opened.feature_sets()), 'feature set')}"
         console = stdout()
@@ -161,7 +162,7 @@ def verify(store: StorePath, as_json: Json = False, debug: Debug = False) -> Non
     else:
         from rich.filesize import decimal
 
-        from mixed_signals.store.tables import counted, file_table
+        from mixed_signals.store.tables import file_table
 
         console = stdout()
         console.print(file_table(files), highlight=False)

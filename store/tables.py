@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from mixed_signals.store.terminal import describe_gap
+from mixed_signals.store.terminal import counted, describe_gap
 
 if TYPE_CHECKING:
     from mixed_signals.store.doctor import Finding
@@ -130,17 +130,6 @@ def file_table(files: Iterable[CheckedFile]) -> Table:
             f"{file.bytes / 1e6 / file.seconds:,.0f}" if file.bytes >= _RATE_BYTES else "",
         )
     return table
-
-
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "error"), counted(2, "error")
-    ('1 error', '2 errors')
-    """
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _table(*columns: str, wraps: Iterable[str] = ()) -> Table:

@@ -147,6 +147,17 @@ def interruptible(kept: str) -> Iterator[None]:
         raise MixedSignalsError(f"interrupted; {kept}") from None
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "error"), counted(2, "error")
+    ('1 error', '2 errors')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def describe_ids(ids: Sequence[str]) -> str:
     """Return how many there are, and up to three of them."""
     return f"{len(ids):,} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})"

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,25 +76,6 @@ def need_columns(source: Path, table: pd.DataFrame, columns: Iterable[str]) -> N
     for column in columns:
         if column not in table.columns:
             raise UsageError(f"{source}: no column {column!r}; it has: {', '.join(table.columns)}")
-
-
-def numbers(rows: Rows, column: str) -> np.ndarray:
-    """Return a column's numbers, shape (N,), float64; NaN for empty cells.
-
-    Raises
-    ------
-    InvalidCorpus
-        If a cell is not a number; each is listed with its place.
-    """
-    found, faults = cells.numbers(rows.table[column])
-    if faults:
-        source = rows.places[faults[0][0]].rsplit(" ", 2)[0]
-        places = [rows.places[row].removeprefix(f"{source} ") for row, _ in faults]
-        lines = [
-            f"{place}, column {column}: {fault}" for place, (_, fault) in zip(places, faults, strict=True)
-        ]
-        raise InvalidCorpus(source, lines)
-    return found
 
 
 def corpus_of(

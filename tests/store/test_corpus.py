@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixed_signals.store import Corpus, InvalidCorpus, MixedSignalsError, Store, UsageError
-from mixed_signals.store.corpora.reading import Rows, numbers, read_rows
+from mixed_signals.store.corpora.published import Faults
+from mixed_signals.store.corpora.reading import read_rows
 from mixed_signals.store.corpora.tables import read_corpus
 
 
@@ -322,12 +323,11 @@ def test_numbers_of_a_column_name_the_cells_that_are_none(tmp_path):
     source = tmp_path / "clips.csv"
     source.write_text('ms\n 1500 \n""\n2e3\nsoon\n')
     rows = read_rows(source)
-    with pytest.raises(InvalidCorpus) as caught:
-        numbers(rows, "ms")
-    assert str(caught.value) == f"{source}: line 5, column ms: 'soon' is not a number; write e.g. 12.5"
-    kept = Rows(rows.table[:3], rows.places[:3])
-    assert numbers(kept, "ms").tolist()[::2] == [1500, 2000]
-    assert np.isnan(numbers(kept, "ms")[1])
+    faults = Faults()
+    assert faults.numbers(rows, "ms").tolist()[::2] == [1500, 2000]
+    assert np.isnan(faults.numbers(rows, "ms")[[1, 3]]).all()
+    assert faults.lines[-1] == f"{source} line 5, column ms: 'soon' is not a number; write e.g. 12.5"
+    assert faults.lines[-2] == f"{source} line 3, column ms: is empty; a number is needed"
 
 
 def test_an_index_of_ids_in_parquet_is_a_column(tmp_path):
