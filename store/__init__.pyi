@@ -7,6 +7,7 @@ from .exchange.incoming import import_features
 from .exchange.outgoing import export_features, export_views
 from .features import FeatureSet, Status
 from .folder import Store
+from .merging import merge
 from .predictions import Run, load_run
 from .provenance import Recipe
 from .splits import Fold, folds
@@ -38,4 +39,5 @@ __all__ = [
     "folds",
     "import_features",
     "load_run",
+    "merge",
 ]

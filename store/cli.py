@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from mixed_signals.store.errors import UsageError
+from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.terminal import (
     Debug,
     counted,
@@ -22,9 +22,6 @@ from mixed_signals.store.terminal import (
     stdout,
     working,
 )
-
-if TYPE_CHECKING:
-    from mixed_signals.store.folder import Store
 
 app = make_app(help="Look at a store, check it, and bring feature sets in and out.", no_args_is_help=True)
 
@@ -41,14 +38,15 @@ def ls(store: StorePath, as_json: Json = False, debug: Debug = False) -> None:
     [bold]Example:[/] mixed-signals store ls my.store
     """
     from mixed_signals.store.folder import Store
-    from mixed_signals.store.listing import describe_corpus, list_feature_sets, list_runs
+    from mixed_signals.store.listing import describe_corpus, list_feature_sets, list_runs, list_shards
 
     opened = Store.open(store)
     corpus, sets, runs = describe_corpus(opened), list_feature_sets(opened), list_runs(opened)
+    shards = list_shards(opened)
     if as_json:
-        _print_json({"corpus": corpus, "feature_sets": sets, "runs": runs})
+        _print_json({"corpus": corpus, "feature_sets": sets, "shards": shards, "runs": runs})
         return
-    from mixed_signals.store.tables import feature_set_table, run_table
+    from mixed_signals.store.tables import feature_set_table, run_table, shard_lines
 
     console = stdout()
     console.print(corpus["summary"], highlight=False, markup=False)
@@ -60,7 +58,9 @@ def ls(store: StorePath, as_json: Json = False, debug: Debug = False) -> None:
         console.print(table(readable) if readable else none, highlight=False)
         for one in found:
             if "error" in one:
-                stderr().print(one["error"], style="yellow", highlight=False, markup=False, soft_wrap=True)
+                _warn(one["error"])
+    for line in shard_lines(shards):
+        console.print(f"{line}: see mixed-signals store merge", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -123,9 +123,10 @@ def doctor(
 
     from mixed_signals.store.doctor import N_CHECKS, examine
     from mixed_signals.store.folder import Store
+    from mixed_signals.store.listing import list_feature_sets
 
     opened = Store.open(store)
-    with _progress_over_rows("examining", opened) as advance:
+    with _progress_over_rows("examining", list_feature_sets(opened)) as advance:
         findings = examine(opened, advance)
     if as_json:
         _print_json([asdict(finding) for finding in findings])
@@ -152,10 +153,11 @@ def verify(store: StorePath, as_json: Json = False, debug: Debug = False) -> Non
     from dataclasses import asdict
 
     from mixed_signals.store.folder import Store
+    from mixed_signals.store.listing import list_feature_sets, list_shards
     from mixed_signals.store.verify import check_files
 
     opened = Store.open(store)
-    with _progress_over_rows("verifying", opened) as advance:
+    with _progress_over_rows("verifying", [*list_feature_sets(opened), *list_shards(opened)]) as advance:
         files = list(check_files(opened, advance))
     if as_json:
         _print_json([{"ok": file.ok, **asdict(file)} for file in files])
@@ -174,6 +176,47 @@ def verify(store: StorePath, as_json: Json = False, debug: Debug = False) -> Non
         )
     if not all(file.ok for file in files):
         raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    store: StorePath,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FEATURES", help="Feature sets, e.g. text/minilm. (default: all that have shards)"
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Make one feature set of its shards (extract-features --shard), when they are complete; each is verified first.
+
+    The shards are removed when all is written; run it again where it was interrupted.
+
+    [bold]Example:[/] mixed-signals store merge my.store text/minilm
+    """
+    from mixed_signals.store.folder import Store
+    from mixed_signals.store.listing import list_shards
+    from mixed_signals.store.merging import merge as merge_shards
+
+    opened = Store.open(store)
+    shards = list_shards(opened)
+    if not shards and not keys:
+        stdout().print("no shards to merge", highlight=False)
+    refused = []
+    with interruptible("what is merged stays; run the same command again"):
+        for key in dict.fromkeys(keys or [one["key"] for one in shards]):
+            mine = [one for one in shards if one["key"] == key]
+            try:  # each row is read, then written
+                with _progress_over_rows(f"merging {key}", [*mine, *mine]) as advance:
+                    merged = merge_shards(opened, key, on_progress=advance)
+                stdout().print(repr(merged), highlight=False, markup=False, soft_wrap=True)
+            except MixedSignalsError as error:
+                refused.append(error)
+    for earlier in refused[:-1]:
+        _warn(str(earlier))
+    if refused:
+        raise refused[-1]
 
 
 @app.command("import")
@@ -265,6 +308,10 @@ def export(
     stdout().print(f"written: {written}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _warn(said: str) -> None:
+    stderr().print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def _print_json(content: object) -> None:
     from mixed_signals.store.files import plain
 
@@ -273,13 +320,14 @@ def _print_json(content: object) -> None:
 
 
 @contextmanager
-def _progress_over_rows(description: str, store: Store) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar over the rows of the feature sets, unless there is little to read."""
-    from mixed_signals.store.listing import list_feature_sets
-
-    found = [one for one in list_feature_sets(store) if "error" not in one]
-    if sum(one["bytes"] for one in found) < _SLOW_BYTES:
+def _progress_over_rows(
+    description: str, found: Iterable[Mapping[str, Any]]
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar over the rows of listed feature sets or shards, unless there is little to read."""
+    readable = [one for one in found if "error" not in one]
+    n_rows = sum(sum(one["coverage"].values()) for one in readable)
+    if sum(one["bytes"] for one in readable) < _SLOW_BYTES:
         yield lambda rows: None
         return
-    with progress(description, sum(sum(one["coverage"].values()) for one in found)) as advance:
+    with progress(description, n_rows) as advance:
         yield advance

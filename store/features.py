@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.job_log import read_jobs
 from mixed_signals.store.layout import SEALED, read_blocks, seal
 from mixed_signals.store.provenance import Recipe, fingerprint
 
@@ -210,6 +211,14 @@ class FeatureSet:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise MixedSignalsError(f"{self.path}: refused as a feature set: its provenance is not readable")
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """What the jobs that filled the file said of themselves (`FeatureWriter.note`), newest last.
+
+        There is room for the last few only, and none is there where nothing was said or the log is not readable.
+        """
+        return read_jobs(self._array("log"))
 
     def is_sealed(self) -> bool:
         """Whether ids, row hashes, dimensions and provenance are, byte for byte, what was written."""

@@ -4,18 +4,19 @@
 
     my.store/
       corpus.json  utterances.parquet  ratings.parquet
-      features/<modality>/<name>.h5
+      features/<modality>/<name>.h5  .shards/<name>.<i>of<n>.h5
       runs/<name>/ run.json predictions.parquet gates.parquet metrics.json heads/ analysis/
 """
 
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mixed_signals.store.corpus import MODALITIES, Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
@@ -29,7 +30,19 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 _STAGED = ".new-"
+_SHARD = re.compile(r"([A-Za-z0-9].*)\.([1-9]\d*)of([1-9]\d{0,4})\.h5")
 _DESCRIBED = {"name": str, "media_root": str | None, "targets": list, "summary": str, "tables": dict}
+
+
+class Shard(NamedTuple):
+    """One of the files in which an array job makes a feature set: shard `number` of `of`, counted from 1."""
+
+    number: int
+    of: int
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
 
 
 class Store:
@@ -247,6 +260,38 @@ class Store:
             f"{file.parent.name}/{file.name.removesuffix('.h5')}" for file in files if file.name[0] != "."
         ]
 
+    def shard_path(self, modality: str, name: str, number: int, of: int) -> Path:
+        """Return the file of one shard of a feature set, whether it is there or not.
+
+        Parameters
+        ----------
+        modality, name : str
+            The feature set that the shards are to be.
+        number, of : int
+            Which shard, from 1, of how many.
+
+        Raises
+        ------
+        UsageError
+            If there is no such shard, modality or name.
+        """
+        if not 1 <= number <= of:
+            raise UsageError(f"--shard {number}/{of}: write i/n, i from 1 to n")
+        path = self.feature_path(modality, name)
+        return self.inside(*path.relative_to(self.path).parts[:-1], ".shards", f"{name}.{number}of{of}.h5")
+
+    def shards(self) -> dict[str, list[Shard]]:
+        """Return the shards that are not merged yet, in order, by the key of the feature set they belong to."""
+        found: dict[str, list[Shard]] = {}
+        for modality in MODALITIES:
+            for path in sorted((self.path / "features" / modality / ".shards").glob("*.h5")):
+                if match := _SHARD.fullmatch(path.name):
+                    shard = Shard(int(match[2]), int(match[3]), path)
+                    found.setdefault(f"{modality}/{match[1]}", []).append(shard)
+        return {
+            key: sorted(shards, key=lambda shard: (shard.of, shard.number)) for key, shards in found.items()
+        }
+
     def __getitem__(self, key: str) -> FeatureSet:
         modality, slash, name = key.partition("/")
         if not slash:
@@ -254,6 +299,8 @@ class Store:
         path = self.feature_path(modality, name)
         if not path.is_file():
             known = ", ".join(self.feature_sets()) or "none yet; make one with extract-features"
+            if key in self.shards():
+                known += "; its shards are there: mixed-signals store merge makes one of them"
             raise UsageError(f"no feature set {key!r} in {self.path} (feature sets: {known})")
         features = FeatureSet(path)
         if features.modality != modality:

@@ -22,14 +22,16 @@ import numpy as np
 
 from mixed_signals.store.errors import MixedSignalsError
 
-FORMAT = 2
+FORMAT = 3
 REASON_BYTES = 200
 SEAL_BYTES = 32
+LOG_BYTES = 8192
 # What never changes once a file is made.
 SEALED = ("utterance_id", "row_hash", "entry_hash", "batch", "dimension", "provenance")
 _ALIGNMENT = 4096  # blocks begin at whole pages of memory
 
-# Name -> (kinds of numpy type that are taken, axes): N rows, D dimensions, B bytes of provenance, H of a hash.
+# Name -> (kinds of numpy type that are taken, axes): N rows, D dimensions, and B bytes of provenance, H of a hash, L of
+# the log.
 _EXPECTED = {
     "utterance_id": ("S", "N"),
     "row_hash": ("S", "N"),
@@ -41,6 +43,7 @@ _EXPECTED = {
     "dimension": ("S", "D"),
     "provenance": ("u1", "B"),
     "seal": ("u1", "H"),
+    "log": ("u1", "L"),
     "embedding": ("f4 f2", "ND"),
 }
 
@@ -88,7 +91,7 @@ def define_blocks(n_rows: int, n_dimensions: int, types: Mapping[str, np.dtype],
     n_bytes : int
         Length of the provenance.
     """
-    lengths = {"N": n_rows, "D": n_dimensions, "B": n_bytes, "H": SEAL_BYTES}
+    lengths = {"N": n_rows, "D": n_dimensions, "B": n_bytes, "H": SEAL_BYTES, "L": LOG_BYTES}
     allocated = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     allocated.set_layout(h5py.h5d.CONTIGUOUS)
     allocated.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -132,13 +135,13 @@ def read_blocks(handle: BinaryIO, path: Path) -> dict[str, Block]:
         raise MixedSignalsError(
             f"{path}: damaged, or no feature set; remove it, then extract or import it again ({error})"
         ) from error
-    lengths: dict[str, int] = {}
+    lengths = {"H": SEAL_BYTES, "L": LOG_BYTES}
     for name, (_, axes) in _EXPECTED.items():
         for axis, length in zip(axes, blocks[name].shape, strict=True):
             if lengths.setdefault(axis, length) != length:
                 raise MixedSignalsError(
                     f"{path}: refused as a feature set: shapes do not match ({name} has {length:,}, "
-                    f"others have {lengths[axis]:,})"
+                    f"expected {lengths[axis]:,})"
                 )
     return blocks
 

@@ -37,6 +37,28 @@ def list_feature_sets(store: Store) -> list[dict[str, Any]]:
     return found
 
 
+def list_shards(store: Store) -> list[dict[str, Any]]:
+    """Describe every shard that is not merged by what its file's head says.
+
+    Returns
+    -------
+    list of dict
+        ``key`` (of the feature set that it belongs to), ``number``, ``of`` and, where the file can be read, ``bytes``
+        and ``coverage``; ``error`` where it cannot.
+    """
+    found: list[dict[str, Any]] = []
+    for key, shards in store.shards().items():
+        for shard in shards:
+            one = {"key": key, "number": shard.number, "of": shard.of}
+            try:
+                features = FeatureSet(own_file(store, shard.path))
+                one |= {"bytes": features.path.stat().st_size, "coverage": features.coverage}
+            except (MixedSignalsError, OSError) as error:
+                one["error"] = str(error)
+            found.append(one)
+    return found
+
+
 def list_runs(store: Store) -> list[dict[str, Any]]:
     """Describe every run of a store.
 
@@ -84,6 +106,7 @@ def describe_features(features: FeatureSet) -> dict[str, Any]:
         "provenance": {name: said for name, said in features.provenance.items() if name != "recipe"},
         "content_fingerprint": features.content_fingerprint,
         "dimension_names": features.dimensions.tolist(),
+        "jobs": features.jobs,
         "gaps": [
             {"status": status.name.lower(), "reason": reason, "ids": ids}
             for status, reason, ids in features.gaps()

@@ -27,7 +27,8 @@ class Plan:
     dropped : int
         How many rows of the present file belong to utterances that are not asked for any more.
     current : bool
-        Whether the present file already has these ids and hashes in this order.
+        Whether the present file already has these ids and hashes in this order; or none are asked for, and there is no
+        file.
     """
 
     rows: np.ndarray
@@ -44,7 +45,7 @@ def plan_rows(
     row_hashes: Sequence[str] | np.ndarray,
     entry_hashes: np.ndarray | None = None,
     *,
-    retry_failed: bool = False,
+    retry_failed: bool | np.ndarray = False,
 ) -> Plan:
     """Compare a feature set with what is asked for; nothing is written.
 
@@ -58,8 +59,8 @@ def plan_rows(
         The corpus's utterances, and what each vector is made of.
     entry_hashes : ndarray of bytes, shape (N,), optional
         What the corpus says of each utterance now; where only that changed, nothing is made again.
-    retry_failed : bool
-        Whether rows that failed are tried again though their media did not change.
+    retry_failed : bool or ndarray of bool, shape (N,)
+        Whether rows that failed are tried again though their media did not change, or which.
 
     Raises
     ------
@@ -68,10 +69,10 @@ def plan_rows(
     """
     n = len(ids)
     if existing is None:
-        return Plan(np.arange(n), {"new": n} if n else {}, np.full(n, -1), 0, current=False)
+        return Plan(np.arange(n), {"new": n} if n else {}, np.full(n, -1), 0, current=n == 0)
     if existing.recipe_fingerprint != recipe.fingerprint:
         raise UsageError(
-            f"{existing.path}: made by another recipe ({_difference(existing.recipe, recipe)}); "
+            f"{existing.path}: made by another recipe ({recipe_difference(existing.recipe, recipe)}); "
             "give the new one a name of its own (--name), or remove the file to make it again"
         )
     old = existing.find(as_bytes(ids))
@@ -81,9 +82,8 @@ def plan_rows(
         "new": old < 0,
         f"{recipe.modality} changed": ~unchanged,
         "not yet done": status == Status.PENDING,
+        "failed before": (status == Status.FAILED) & retry_failed,
     }
-    if retry_failed:
-        reasons["failed before"] = status == Status.FAILED
     why = np.select(list(reasons.values()), range(len(reasons)), default=-1)
     counts = {reason: int((why == number).sum()) for number, reason in enumerate(reasons)}
     return Plan(
@@ -97,7 +97,8 @@ def plan_rows(
     )
 
 
-def _difference(old: Recipe, new: Recipe) -> str:
+def recipe_difference(old: Recipe, new: Recipe) -> str:
+    """Say in what two recipes differ."""
     there, now = asdict(old), asdict(new)
     return "; ".join(
         f"{key}: {there[key]!r} there, {now[key]!r} now" for key in now if there[key] != now[key]

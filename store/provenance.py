@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.targets import MODALITIES
 
+MODALITIES = ("text", "audio", "video")
 STORE_DTYPES = ("float32", "float16")
 
 

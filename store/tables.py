@@ -38,6 +38,19 @@ def feature_set_table(found: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+def shard_lines(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a line for the shards of each feature set, as `list_shards` describes them."""
+    shards: dict[str, list[Mapping[str, Any]]] = {}
+    for one in found:
+        shards.setdefault(one["key"], []).append(one)
+    lines = []
+    for key, mine in shards.items():
+        unfinished = sum(one.get("coverage", {}).get("pending", 0) > 0 for one in mine)
+        said = f"{key}: {len(mine):,} of {mine[-1]['of']:,} shards there and not merged"
+        lines.append(said + (f", {unfinished:,} of them unfinished" if unfinished else ""))
+    return lines
+
+
 def run_table(found: Iterable[Mapping[str, Any]]) -> Table:
     """Return runs as `list_runs` describes them, a row each."""
     table = _table("run", "made", "models", "utterances", "target", "of", wraps={"of"})
@@ -78,6 +91,7 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
         **{name.replace("_", " "): value for name, value in said.items()},
         "recipe": described["recipe_fingerprint"],
         "content": described["content_fingerprint"],
+        "last job": _job(described["jobs"][-1]) if described["jobs"] else "",
         "file": f"{described['path']} ({decimal(described['bytes'])})",
         "dimensions": ", ".join(shown) + (", ..." if len(shown) < len(names) else ""),
     }
@@ -156,6 +170,14 @@ def _made_with(one: Mapping[str, Any]) -> str:
     if one["imported_from"]:
         return f"from {one['imported_from']}"
     return _pairs(dict(list(one["versions"].items())[:1]))
+
+
+def _job(said: Mapping[str, Any]) -> str:
+    """Return what a job says of itself, a line for each thing."""
+    return "\n".join(
+        f"{name.replace('_', ' ')} {_pairs(value) if isinstance(value, dict) else value}"
+        for name, value in said.items()
+    )
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

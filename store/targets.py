@@ -23,8 +23,8 @@ import pandas as pd
 
 from mixed_signals.store import cells
 from mixed_signals.store.errors import UsageError
+from mixed_signals.store.provenance import MODALITIES as MODALITIES
 
-MODALITIES = ("text", "audio", "video")
 KINDS = ("nominal", "ordinal", "interval", "multilabel")
 _NONE = cells.NONE
 _SHOWN_CLASSES = 12

@@ -18,15 +18,16 @@ import numpy as np
 
 from mixed_signals.store.blocks import row_blocks
 from mixed_signals.store.errors import MixedSignalsError
-from mixed_signals.store.features import Status
+from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import read_json, read_parquet
-from mixed_signals.store.folder import Store
+from mixed_signals.store.folder import Shard, Store
 from mixed_signals.store.provenance import file_hash
 from mixed_signals.store.writing import row_checksums
 
 _TABLES = ("utterances.parquet", "ratings.parquet")
 _RUN_FILES = ("run.json", "predictions.parquet", "gates.parquet", "metrics.json")
 _IMPORT_AGAIN = "put a copy back, or import the corpus again with mixed-signals corpus import --replace"
+_SHOWN_SHARDS = 20
 _MAKE_AGAIN = "remove it, then extract or import it again"
 _FIT_AGAIN = "remove the run's folder, then fit it again under the same name"
 
@@ -113,7 +114,11 @@ def _corpus_files(store: Store) -> Iterator[CheckedFile]:
 def _feature_files(store: Store, on_progress: Callable[[int], None] | None) -> Iterator[CheckedFile]:
     for key in store.feature_sets():
         path = store.path / "features" / f"{key}.h5"
-        yield _checked(store, path, partial(_check_vectors, store, key, on_progress), _MAKE_AGAIN)
+        yield _checked(store, path, partial(_check_set, store, key, on_progress), _MAKE_AGAIN)
+    for shards in store.shards().values():
+        for shard in shards:
+            look = partial(_check_shard, store, shard, on_progress)
+            yield _checked(store, shard.path, look, f"remove it, then {run_again(shard)}")
 
 
 def _run_files(store: Store) -> Iterator[CheckedFile]:
@@ -169,9 +174,28 @@ def _check_table(path: Path, checksum: str) -> None:
         raise Corrupt("its bytes are not those that were written")
 
 
-def _check_vectors(store: Store, key: str, on_progress: Callable[[int], None] | None) -> None:
-    """Hold the file's head and every vector against their checksums, and see that missing and failed rows are NaN."""
-    features = store[key]
+def _check_set(store: Store, key: str, on_progress: Callable[[int], None] | None) -> None:
+    check_vectors(store[key], on_progress)
+
+
+def _check_shard(store: Store, shard: Shard, on_progress: Callable[[int], None] | None) -> None:
+    check_vectors(FeatureSet(own_file(store, shard.path)), on_progress)
+
+
+def check_vectors(features: FeatureSet, on_progress: Callable[[int], None] | None = None) -> None:
+    """Hold a file's head and every vector against their checksums, and see that missing and failed rows are NaN.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    on_progress : callable, optional
+        Called with the number of rows just read.
+
+    Raises
+    ------
+    Corrupt
+        If something is not what was written; it names the rows.
+    """
     if not features.is_sealed():
         raise Corrupt("its ids, row hashes or provenance are not what was written")
     corrupt: list[np.ndarray] = []
@@ -193,6 +217,18 @@ def _check_vectors(store: Store, key: str, on_progress: Callable[[int], None] | 
 def _check_readable(store: Store, path: Path) -> None:
     for file in _files(store, path):
         _READERS[file.suffix](file)
+
+
+def run_again(*shards: Shard) -> str:
+    """Say how shards are made again: an extraction that is run again makes only what is not there."""
+    first, *others = list_shards(shards).split(", ", 1)
+    return f"run extract-features again with --shard {first}" + (f" (and {others[0]})" if others else "")
+
+
+def list_shards(shards: Sequence[Shard]) -> str:
+    """Return the first shards as ``1/4, 3/4``."""
+    more = ", ..." if len(shards) > _SHOWN_SHARDS else ""
+    return ", ".join(map(str, shards[:_SHOWN_SHARDS])) + more
 
 
 def own_file(store: Store, path: Path) -> Path:

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import xxhash
@@ -29,6 +29,7 @@ import xxhash
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import replacing
+from mixed_signals.store.job_log import with_jobs
 from mixed_signals.store.layout import REASON_BYTES, Block, define_blocks, seal
 from mixed_signals.store.locks import sole_writer
 from mixed_signals.store.planning import plan_rows
@@ -53,14 +54,14 @@ class FeatureWriter:
         Names of the columns.
     entry_hashes : ndarray of bytes, shape (N,), optional
         What the corpus says of each utterance (`Corpus.entry_hash_bytes`); empty where that is not known.
-    versions : mapping of str to str, optional
-        Versions of the libraries in use.
+    versions : mapping of str to str, or sequence of them, optional
+        Versions of the libraries in use; several where the rows were made with several.
     trained_on : sequence of str
         Ids of the utterances that the encoder's weights were trained on.
     source : mapping, optional
         Where vectors made elsewhere come from, for the provenance.
-    retry_failed : bool
-        Whether rows that failed are tried again.
+    retry_failed : bool or ndarray of bool, shape (N,)
+        Whether rows that failed are tried again, or which.
     batches : callable, optional
         From the rows to be made (ascending corpus positions) to arrays of rows that are encoded together; called when
         the file is made. All in one batch by default.
@@ -79,7 +80,7 @@ class FeatureWriter:
     MixedSignalsError
         If another process writes this feature set, or the disk is full.
     ValueError
-        If ids repeat, there are not as many hashes as ids, or there is no dimension.
+        If ids repeat, there are not as many hashes as ids, or there is no id or no dimension.
     """
 
     def __init__(
@@ -91,10 +92,10 @@ class FeatureWriter:
         dimensions: Sequence[str],
         *,
         entry_hashes: np.ndarray | None = None,
-        versions: Mapping[str, str] | None = None,
+        versions: Mapping[str, str] | Sequence[Mapping[str, str]] = (),
         trained_on: Sequence[str] = (),
         source: Mapping[str, str] | None = None,
-        retry_failed: bool = False,
+        retry_failed: bool | np.ndarray = False,
         batches: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None,
     ) -> None:
         self.path = path
@@ -102,12 +103,16 @@ class FeatureWriter:
         self._ids, self._row_hashes = as_bytes(ids), as_bytes(row_hashes)
         self._dimensions = dimensions
         self._entry_hashes = np.full(len(ids), b"") if entry_hashes is None else entry_hashes
-        self._versions = dict(versions or {})
+        self._versions = [dict(one) for one in ([versions] if isinstance(versions, Mapping) else versions)]
         self._trained_on = list(trained_on)
         self._source = dict(source or {})
         self._retry_failed = retry_failed
-        if len({len(ids), len(row_hashes), len(self._entry_hashes)}) > 1 or not len(dimensions):
-            raise ValueError("there are not as many hashes as ids, or there is no dimension")
+        if (
+            len({len(ids), len(row_hashes), len(self._entry_hashes)}) > 1
+            or not len(ids)
+            or not len(dimensions)
+        ):
+            raise ValueError("there are not as many hashes as ids, or there is no id or no dimension")
         if not (self._ids[1:] > self._ids[:-1]).all() and len(set(self._ids.tolist())) < len(ids):
             raise ValueError("ids repeat")
         self._make_batches = batches or (lambda rows: [rows])
@@ -134,6 +139,7 @@ class FeatureWriter:
                 self._make_file(existing)
             features = FeatureSet(self.path)
             self._blocks, self._status = features.blocks, features.status
+            self._log = self._blocks["log"].array(features.buffer).copy()
             self.batches = _unfinished(features.batches, features.status)
             self._file = os.open(self.path, os.O_RDWR)
             stack.callback(os.close, self._file)
@@ -202,6 +208,22 @@ class FeatureWriter:
         self._status[at] = columns["status"]
         return len(at)
 
+    def note(self, *jobs: Mapping[str, Any]) -> None:
+        """Add what a job says of itself to the file's log: one write, at the end of the job, however it ended.
+
+        Parameters
+        ----------
+        *jobs : mapping
+            What JSON can hold, e.g. ``{"rows": 480, "seconds": 12.5}``. The oldest are dropped when the log is full.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit the log, or is not what JSON can hold.
+        """
+        self._log = with_jobs(self._log, jobs)
+        _put(self._file, self._blocks["log"], 0, self._log)
+
     def _check(
         self, at: np.ndarray, made: np.ndarray, became: np.ndarray, reasons: Sequence[str], rising: bool
     ) -> None:
@@ -236,7 +258,7 @@ class FeatureWriter:
         return (
             self.plan.current
             and bool((existing.status[self.plan.rows] == Status.PENDING).all())
-            and (not len(self.plan.rows) or self._versions in existing.provenance["versions"])
+            and (not len(self.plan.rows) or not self._new_versions(existing.provenance["versions"]))
         )
 
     def _make_file(self, existing: FeatureSet | None) -> None:
@@ -260,6 +282,7 @@ class FeatureWriter:
             whole["status"] = np.where(held, existing.status[keep], Status.PENDING).astype(np.uint8)
             whole["checksum"] = np.where(held, existing.checksums[keep], 0).astype(np.uint64)
             whole["reason"] = as_bytes(np.where(held, existing.reasons[keep], ""), REASON_BYTES)
+            whole["log"] = existing.blocks["log"].array(existing.buffer)
         for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a writer that was killed
             left.unlink()
         with replacing(self.path) as temporary:
@@ -281,10 +304,13 @@ class FeatureWriter:
         before = existing.provenance["versions"] if existing is not None and held else []
         return {
             "recipe": asdict(self._recipe),
-            "versions": before if self._versions in before else [*before, self._versions],
+            "versions": [*before, *self._new_versions(before)],
             "trained_on": self._trained_on,
             **self._source,
         }
+
+    def _new_versions(self, known: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        return [versions for versions in self._versions if versions not in known]
 
     def _numbered_batches(self, existing: FeatureSet | None) -> np.ndarray:
         """Return the batch of each row, shape (N,): those that the file has stay, rows made again get new ones."""

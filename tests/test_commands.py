@@ -21,7 +21,7 @@ COMMANDS = [
 
 
 def call(*words, **options):
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
     command = [str(BIN / words[0]), *map(str, words[1:])]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **options)
 
@@ -70,7 +70,7 @@ def test_help_takes_less_than_half_a_second():
         (["mixed-signals", "store", "ls", "no.store"], 2, "no.store: no store here"),
         (["mixed-signals", "corpus", "import", "csv", "no.csv", "--store", "s"], 2, "no.csv: no such file"),
         (["mixed-signals", "corpus", "import", "xls", "no.csv", "--store", "s"], 2, "'xls': one of csv"),
-        (["mixed-signals", "weights", "fetch", "bert"], 2, "minilm"),
+        (["mixed-signals", "weights", "fetch", "a/b/c"], 2, "no name of a model"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -94,8 +94,12 @@ def test_a_csv_with_a_missing_column(tmp_path):
     assert not (tmp_path / "s").exists()
     assert call(*import_clips, cwd=tmp_path).returncode == 0
     ran = call("extract-features", "s", "--text", "word2vec", cwd=tmp_path)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: word2vec: not on this machine (looked in ")
+    assert ran.stderr.count("\n") == 1
+    ran = call("extract-features", "s", "--audio", "roberta-base", cwd=tmp_path)
     assert ran.returncode == 2
-    assert ran.stderr.strip() == "error: --text 'word2vec': unknown encoder (text encoders: minilm)"
+    assert ran.stderr == "error: --audio roberta-base: is a text encoder: use --text roberta-base\n"
 
 
 def test_a_text_file_named_mp4(tmp_path):

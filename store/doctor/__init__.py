@@ -1,4 +1,4 @@
-"""Is anything wrong with a store? Checks of its corpus and of every feature set.
+"""Is anything wrong with a store? Checks of its corpus, of every feature set, and of shards left over.
 
 A check is one small function that yields symptoms and one line of a registry here. Vectors are read once, in blocks.
 
@@ -20,7 +20,7 @@ from mixed_signals.store.doctor.vectors import Subject
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.folder import Store
 
-__all__ = ["CORPUS_CHECKS", "FEATURE_CHECKS", "N_CHECKS", "SEVERITIES", "Finding", "examine"]
+__all__ = ["CORPUS_CHECKS", "FEATURE_CHECKS", "N_CHECKS", "SEVERITIES", "STORE_CHECKS", "Finding", "examine"]
 
 CORPUS_CHECKS: dict[str, Callable[[Corpus], Iterator[Symptom]]] = {
     "no-groups": corpus_checks.no_groups,
@@ -49,8 +49,11 @@ FEATURE_CHECKS: dict[str, Callable[[Subject], Iterator[Symptom]]] = {
     "constant-dimensions": vectors.constant_dimensions,
     "identical-vectors": vectors.identical_vectors,
 }
+STORE_CHECKS: dict[str, Callable[[Store], Iterator[tuple[str, Symptom]]]] = {
+    "unmerged-shards": coverage.unmerged_shards,
+}
 _READABLE = "readable"
-N_CHECKS = len(CORPUS_CHECKS) + len(FEATURE_CHECKS) + 1
+N_CHECKS = len(CORPUS_CHECKS) + len(FEATURE_CHECKS) + len(STORE_CHECKS) + 1
 
 
 def examine(store: Store, on_progress: Callable[[int], None] | None = None) -> list[Finding]:
@@ -76,6 +79,11 @@ def examine(store: Store, on_progress: Callable[[int], None] | None = None) -> l
         Finding(s.severity, "corpus", s.what, s.mend, check, s.count)
         for check, look in CORPUS_CHECKS.items()
         for s in look(corpus)
+    ]
+    found += [
+        Finding(s.severity, key, s.what, s.mend, check, s.count)
+        for check, look in STORE_CHECKS.items()
+        for key, s in look(store)
     ]
     index = pd.Index(corpus.ids)
     for key in store.feature_sets():

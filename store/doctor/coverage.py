@@ -10,7 +10,17 @@ import numpy as np
 from mixed_signals.store.doctor.findings import EXAMPLES, Severity, Symptom, examples
 from mixed_signals.store.doctor.vectors import Subject
 from mixed_signals.store.features import Status
+from mixed_signals.store.folder import Store
 from mixed_signals.store.provenance import library_versions
+from mixed_signals.store.terminal import counted
+
+
+def unmerged_shards(store: Store) -> Iterator[tuple[str, Symptom]]:
+    """See shards that are not part of their feature set yet."""
+    for key, shards in store.shards().items():
+        what = f"{counted(len(shards), 'shard')} not merged (of {shards[-1].of:,})"
+        mend = f"mixed-signals store merge STORE {key}, once every shard is done"
+        yield key, Symptom("warning", len(shards), what, mend)
 
 
 def no_vector(subject: Subject) -> Iterator[Symptom]:

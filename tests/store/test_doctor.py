@@ -18,7 +18,7 @@ from mixed_signals.store import (
     Target,
     blocks,
 )
-from mixed_signals.store.doctor import CORPUS_CHECKS, FEATURE_CHECKS, N_CHECKS, examine
+from mixed_signals.store.doctor import CORPUS_CHECKS, FEATURE_CHECKS, N_CHECKS, STORE_CHECKS, examine
 from mixed_signals.store.doctor.vectors import scan
 from mixed_signals.store.provenance import row_hashes
 
@@ -89,7 +89,7 @@ def test_a_sound_store_gives_no_finding(tmp_path):
     put(store, vectors())
     put(store, vectors(1), "audio")
     assert examine(store) == []
-    assert len(CORPUS_CHECKS) + len(FEATURE_CHECKS) + 1 == N_CHECKS
+    assert len(CORPUS_CHECKS) + len(FEATURE_CHECKS) + len(STORE_CHECKS) + 1 == N_CHECKS
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

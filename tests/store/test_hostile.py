@@ -143,7 +143,7 @@ def no_json(values):
         (changed("utterance_id", no_utf8), "utterance_id is not UTF-8"),
         (changed("status", unknown_status), "a status of 9"),
         (changed("provenance", no_json), "its provenance is not readable"),
-        (lambda file: file.attrs.__setitem__("format", 99), "not of format 2"),
+        (lambda file: file.attrs.__setitem__("format", 99), "not of format 3"),
     ],
 )
 def test_values_that_cannot_be_are_refused(store, change, named):
