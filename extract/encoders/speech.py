@@ -1,80 +1,290 @@
-"""Speech encoders from transformers: masked mean over the frames that hold sound."""
+"""Speech encoders from transformers: those that take samples, and Whisper's, which takes a spectrogram."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixed_signals.extract import weights
-from mixed_signals.extract.encoders.base import Encoder, numbered
-from mixed_signals.extract.media import Clip
-from mixed_signals.store import Recipe
+from mixed_signals.extract.encoders.base import SoundReader
+from mixed_signals.extract.encoders.log_mel import LogMel, Mel
+from mixed_signals.extract.encoders.transformer import Readout, TransformerEncoder
+from mixed_signals.extract.media import Unreadable
+from mixed_signals.store import UsageError
 
-_RATE = 16_000
-_WINDOW = 30 * _RATE
-_HOP = 320  # samples per output frame: 160 per mel frame, halved by the second convolution
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mixed_signals.extract.checkpoints import Checkpoint
+
+WINDOW_SECONDS = 30
+"""No network is given more samples at once: attention costs the square of their number. Whisper takes no more."""
 
 
-class WhisperTiny(Encoder):
-    """Encoder of Whisper tiny.en: last layer, mean over the frames that cover the utterance.
+@dataclass(kw_only=True)
+class Wave(SoundReader):
+    """Reads samples, scaled to mean 0 and variance 1 over the whole utterance where the network wants that."""
 
-    The encoder was trained on windows of 30 s padded with silence and is used so; the padding is left out of the
-    mean. Longer utterances are cut into windows of 30 s whose frames are averaged together. 384 dimensions.
+    rate: int
+    normalise: bool
+    shortest: int
+
+    def read(self, samples: np.ndarray) -> np.ndarray:
+        """Return float32 samples, shape (n,).
+
+        Raises
+        ------
+        Unreadable
+            If there are fewer than the network needs for one frame.
+        """
+        if len(samples) < self.shortest:
+            raise Unreadable(
+                f"only {len(samples)} samples of sound: the network hears nothing below {self.shortest}"
+            )
+        if not self.normalise:
+            return samples
+        scaled = (samples - samples.mean(dtype=np.float64)) / np.sqrt(samples.var(dtype=np.float64) + 1e-7)
+        return scaled.astype(np.float32)
+
+
+class SpeechEncoder(TransformerEncoder):
+    """What speech networks share: what their feature extractor is set to."""
+
+    modality = "audio"
+    libraries = ("transformers", "torch", "av")
+
+    @cached_property
+    def extractor(self) -> dict[str, Any]:
+        """What the published feature extractor is set to.
+
+        Raises
+        ------
+        UsageError
+            If no file says so.
+        """
+        said = self.checkpoint.json("preprocessor_config.json")
+        said = said or self.checkpoint.json("processor_config.json").get("feature_extractor", {})
+        if not said:
+            raise UsageError(
+                f"--audio {self.checkpoint.name}: no preprocessor_config.json in {self.checkpoint.folder}, which says "
+                "how sound is prepared: put it there"
+            )
+        return said
+
+    @property
+    def rate(self) -> int:
+        """Samples per second."""
+        return int(self.extractor.get("sampling_rate", 16_000))
+
+
+class WaveEncoder(SpeechEncoder):
+    """wav2vec 2.0, HuBERT, WavLM and data2vec-audio: samples in, about 50 frames a second out, pooled.
+
+    Some normalise over time, so that even masked padding would change every frame: the group norm after the first
+    convolution of base models, the position layers of data2vec-audio, HuBERT's batch norm before them. Only sound of
+    one length shares a pass of these.
+
+    Sources: arXiv 2006.11477 (wav2vec 2.0), 2106.07447 (HuBERT), 2110.13900 (WavLM), 2202.03555 (data2vec).
+    """
+
+    families = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
+    budgets = {"cpu": 16_000 * 5, "cuda": 320 * 32_768}  # noqa: RUF012 - in samples, of which 320 are a frame
+    cost_of_one = 16_000.0
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        readouts: Sequence[Readout] = (),
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        config = checkpoint.config
+        kind = config.get("model_type")
+        if kind not in self.families or config.get("add_adapter"):
+            raise UsageError(
+                f"--audio {checkpoint.name}: a {kind} network{' with an adapter' * (kind in self.families)} cannot be "
+                f"used: use one of {', '.join(self.families)}, or whisper"
+            )
+        super().__init__(checkpoint, readouts, device=device, dtype=dtype)
+        shortest = 1
+        for kernel, stride in zip(
+            reversed(config["conv_kernel"]), reversed(config["conv_stride"]), strict=True
+        ):
+            shortest = (shortest - 1) * stride + kernel
+        self.reader = Wave(rate=self.rate, normalise=self.normalise, shortest=shortest)
+
+    def load(self) -> None:
+        """Load the network."""
+        warnings.filterwarnings(
+            "ignore", message="Support for mismatched key_padding_mask"
+        )  # WavLM's own two masks
+        super().load()
+
+    @property
+    def normalise(self) -> bool:
+        """Whether each utterance is scaled to mean 0 and variance 1."""
+        return bool(self.extractor.get("do_normalize", True))
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Sample rate and scaling, and what becomes of longer sound."""
+        return {
+            "sample_rate": self.rate,
+            "normalised": self.normalise,
+            "window_seconds": WINDOW_SECONDS,
+            "longer": "equal windows",
+        }
+
+    @property
+    def padding_changes(self) -> bool:
+        """Whether the network normalises over time, or has position layers that see the padding."""
+        config = self.checkpoint.config
+        return (
+            config.get("feat_extract_norm", "group") == "group"
+            or config["model_type"] == "data2vec-audio"
+            or bool(config.get("conv_pos_batch_norm"))
+        )
+
+    def windows(self, one: np.ndarray) -> list[np.ndarray]:
+        """Split into windows of at most 30 s, equal but for one sample."""
+        return np.array_split(one, -(-len(one) // (WINDOW_SECONDS * self.rate)))
+
+    def length(self, window: np.ndarray) -> int:
+        """Return the number of samples."""
+        return len(window)
+
+    def collate(self, windows: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Pad with zeros on the right."""
+        import torch
+
+        lengths = np.array([len(window) for window in windows])
+        samples = np.zeros((len(windows), lengths.max()), dtype=np.float32)
+        for row, window in zip(samples, windows, strict=True):
+            row[: len(window)] = window
+        tensors = {"input_values": torch.from_numpy(samples)}
+        if (lengths < lengths.max()).any():
+            tensors["samples"] = torch.from_numpy(lengths)
+        return tensors
+
+    def states(
+        self, tensors: dict[str, Tensor], layers: Collection[str]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Run the network; frames that hold padding are not real."""
+        import torch
+
+        values, samples = tensors["input_values"], tensors.get("samples")
+        if samples is None:
+            return self.read(layers, input_values=values), None
+        sound = (torch.arange(values.shape[1], device=values.device) < samples[:, None]).long()
+        states = self.read(layers, input_values=values, attention_mask=sound)
+        n_frames = next(iter(states.values())).shape[1]
+        return states, self._network._get_feature_vector_attention_mask(n_frames, sound)
+
+
+class WhisperEncoder(SpeechEncoder):
+    """Whisper's encoder: 50 frames a second, those that hold sound pooled.
+
+    It was trained on windows of 30 s padded with silence and is used so; the padding is left out of the pooling.
 
     Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", arXiv 2212.04356.
     """
 
-    libraries = ("transformers", "torch", "av")
+    budgets = {"cpu": 1500, "cuda": 32_768}  # noqa: RUF012 - in frames, of which a window has 1500
+    cost_of_one = 50.0
+    least_cost = 1500.0
+    reader: LogMel
 
-    def __init__(self) -> None:
-        self.dimensions = numbered("whisper", 384)
-        self.recipe = Recipe(
-            encoder="whisper-tiny.en",
-            modality="audio",
-            weights=weights.fingerprint("whisper-tiny.en"),
-            preprocessing={"sample_rate": _RATE, "window_seconds": 30},
-            pooling="mean over sound",
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        readouts: Sequence[Readout] = (),
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__(checkpoint, readouts, device=device, dtype=dtype)
+        self.reader = LogMel(
+            rate=self.rate,
+            bins=int(checkpoint.config["num_mel_bins"]),
+            window=self.window,
+            hop=self.hop,
+            n_fft=int(self.extractor.get("n_fft", 400)),
         )
 
-    def prepare(self) -> None:
-        """Fetch the pinned weights and convert them, unless that is done."""
-        from mixed_signals.extract.whisper_checkpoint import converted_whisper
+    @property
+    def positions(self) -> int:
+        """Frames of a window."""
+        return int(self.checkpoint.config["max_source_positions"])
 
-        converted_whisper(weights.fetch("whisper-tiny.en"))
+    @property
+    def hop(self) -> int:
+        """Samples between two columns of the spectrogram, two of which make a frame."""
+        return int(self.extractor.get("hop_length", 160))
 
-    def load(self) -> None:
-        """Load feature extractor and encoder."""
-        from transformers import WhisperFeatureExtractor, WhisperModel
-        from transformers.utils import logging
+    @property
+    def window(self) -> int:
+        """Samples of a window."""
+        return 2 * self.hop * self.positions
 
-        from mixed_signals.extract.whisper_checkpoint import converted_whisper
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Sample rate, and what becomes of longer sound."""
+        return {
+            "sample_rate": self.rate,
+            "window_seconds": self.window / self.rate,
+            "shorter": "padded with silence, which is left out",
+            "longer": "equal windows",
+        }
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        folder = str(converted_whisper(weights.path("whisper-tiny.en")))
-        self._features: Any = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        model: Any = WhisperModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        self._encoder: Any = model.get_encoder().eval()
+    @property
+    def n_layers(self) -> int:
+        """How many blocks the encoder has."""
+        return int(self.checkpoint.config["encoder_layers"])
 
-    def vectors(self, clips: Sequence[Clip]) -> list[np.ndarray]:
-        """Return one vector (384,) per utterance."""
+    @property
+    def width(self) -> int:
+        """How many numbers a frame has."""
+        return int(self.checkpoint.config["d_model"])
+
+    def network(self) -> Any:
+        """Return the encoder alone."""
+        return self.checkpoint.model().get_encoder()
+
+    def windows(self, one: list[Mel]) -> list[Mel]:
+        """Return the windows as the reader made them."""
+        return one
+
+    def length(self, window: Mel) -> int:
+        """Return the number of frames, which all windows have, padding and all."""
+        return self.positions
+
+    def collate(self, windows: Sequence[Mel]) -> dict[str, Tensor]:
+        """Pad with silence on the right."""
         import torch
 
-        windows, owners = [], []
-        for number, clip in enumerate(clips):
-            samples = clip.waveform(_RATE)
-            for start in range(0, len(samples), _WINDOW):
-                windows.append(samples[start : start + _WINDOW])
-                owners.append(number)
-        mel = self._features(windows, sampling_rate=_RATE, return_tensors="pt").input_features
-        with torch.inference_mode():
-            states = self._encoder(mel).last_hidden_state.numpy()
-        sums = np.zeros((len(clips), states.shape[2]))
-        lengths = np.zeros(len(clips))
-        for owner, window, state in zip(owners, windows, states, strict=True):
-            frames = -(-len(window) // _HOP)
-            sums[owner] += state[:frames].sum(axis=0, dtype=np.float64)
-            lengths[owner] += frames
-        return list((sums / lengths[:, None]).astype(np.float32))
+        columns = np.empty((len(windows), self.reader.bins, 2 * self.positions), dtype=np.float32)
+        for row, window in zip(columns, windows, strict=True):
+            row[:] = window.silence
+            row[:, : window.columns.shape[1]] = window.columns
+        frames = np.array([-(-window.samples // (2 * self.hop)) for window in windows])
+        tensors = {"input_features": torch.from_numpy(columns)}
+        if (frames < self.positions).any():
+            tensors["frames"] = torch.from_numpy(frames)
+        return tensors
+
+    def states(
+        self, tensors: dict[str, Tensor], layers: Collection[str]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Run the encoder; frames after the sound are not real."""
+        import torch
+
+        states = self.read(layers, input_features=tensors["input_features"])
+        frames = tensors.get("frames")
+        if frames is None:
+            return states, None
+        return states, torch.arange(self.positions, device=frames.device) < frames[:, None]
