@@ -7,119 +7,140 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixed_signals.extract.encoders import PRESETS
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.terminal import (
     Debug,
-    describe_gap,
-    describe_ids,
     interruptible,
     make_app,
     progress,
     run_app,
+    split_pairs,
     split_values,
-    stderr,
     stdout,
 )
 
 if TYPE_CHECKING:
-    from mixed_signals.extract.job import Outcome
+    from mixed_signals.extract.encoders.base import Encoder
+    from mixed_signals.extract.job import Shard, Task
+    from mixed_signals.extract.pipeline import Options
+    from mixed_signals.extract.request import Request
+    from mixed_signals.store import FeatureSet, Store
 
 app = make_app()
 
 
-def _names(modality: str) -> str:
-    return ", ".join(name for name, preset in PRESETS.items() if preset.modality == modality)
-
-
 def _print_list(wanted: bool) -> None:
-    if not wanted:
-        return
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    if wanted:
+        from mixed_signals.extract.listing import print_encoders
 
-    from mixed_signals.extract import weights
+        print_encoders()
+        raise typer.Exit
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("encoder", "modality", "dims", "licence", "cached", "what it gives"):
-        table.add_column(
-            column, justify="right" if column == "dims" else "left", no_wrap=column != "what it gives"
-        )
-    for name, preset in PRESETS.items():
-        here = ("yes" if weights.is_cached(preset.weights) else "no") if preset.weights else "built in"
-        table.add_row(name, preset.modality, str(preset.dimensions), preset.licence, here, preset.about)
-    stdout().print(table)
-    raise typer.Exit
+
+_SPEC = "NAME[:LAYERS[:POOLINGS]]"
 
 
 @app.command()
 def extract_features(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")],
-    text: Annotated[list[str] | None, typer.Option(help=f"Text encoders: {_names('text')}.")] = None,
-    audio: Annotated[list[str] | None, typer.Option(help=f"Audio encoders: {_names('audio')}.")] = None,
-    video: Annotated[list[str] | None, typer.Option(help=f"Video encoders: {_names('video')}.")] = None,
-    name: Annotated[
-        str, typer.Option(help="Tell these feature sets apart from others of the same encoders.")
-    ] = "",
+    text: Annotated[list[str] | None, typer.Option(metavar=_SPEC, help="Text encoders.")] = None,
+    audio: Annotated[list[str] | None, typer.Option(metavar=_SPEC, help="Audio encoders.")] = None,
+    video: Annotated[list[str] | None, typer.Option(metavar=_SPEC, help="Video encoders.")] = None,
+    list_: Annotated[
+        bool,
+        typer.Option("--list", help="List the presets.", callback=_print_list, is_eager=True),
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would run and why; do nothing.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Compare vectors made together with those made one by one; write nothing."
+        ),
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<number> or mps.")] = "auto",
+    devices: Annotated[
+        list[str] | None, typer.Option(help="Several devices, a process each: all, or cuda:0,cuda:1.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision of computing: float32, bfloat16 or float16.")
+    ] = "float32",
     store_dtype: Annotated[
         str, typer.Option(help="Precision of what is kept: float32 or float16.")
     ] = "float32",
+    frame_rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Pictures a second. (default: the video encoder's own)")
+    ] = None,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(help="Commit or tag of a hub model; NAME=REVISION where there are several."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Tell these feature sets apart from others of the same encoders.")
+    ] = "",
     media_root: Annotated[
         Path | None, typer.Option(help="Where the media are now. (default: where the corpus says)")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes for decoding encoders. (default: all cores)")
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try rows again that failed before.")
     ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would run and why; do nothing.")] = False,
-    list_: Annotated[
-        bool,
-        typer.Option("--list", help="List the encoders.", callback=_print_list, is_eager=True),
-    ] = False,
+    max_failures: Annotated[
+        str, typer.Option(help="Stop when more rows of a feature set fail: a number, or a share such as 5%.")
+    ] = "",
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds after which reading an utterance is given up.")
+    ] = 600.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Decoding processes. (default: by the number of cores)")
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Do part I of N only; afterwards: mixed-signals store merge STORE."),
+    ] = "",
     debug: Debug = False,
 ) -> None:
     """Turn the utterances of a store into vectors: one feature set per encoder, one row per utterance.
 
-    What is done already is not done again; an interrupted job goes on where it was.
+    An encoder is a preset (--list), a folder with a model, or a hub id. Several layers and poolings come out of one
+    pass: [italic]hubert-base:6-9+last:mean+std[/]. What is done already is not done again; an interrupted job goes on
+    where it was.
 
     [bold]Example:[/] extract-features my.store --text minilm --audio egemaps --video blendshapes
     """
-    from mixed_signals.extract import job
-    from mixed_signals.store import Store
+    from mixed_signals.extract.pipeline import Options
+    from mixed_signals.extract.request import Request
 
-    opened = Store.open(store, media_root=media_root)
-    wanted = [
-        (modality, name)
+    wanted = tuple(
+        (modality, spec)
         for modality, values in (("text", text), ("audio", audio), ("video", video))
-        for name in split_values(values)
-    ]
+        for spec in split_values(values)
+    )
     if not wanted:
         raise UsageError("name at least one encoder: --text, --audio or --video (--list shows them)")
-    tasks = job.plan(opened, wanted, name=name, store_dtype=store_dtype, retry_failed=retry_failed)
-    console = stdout()
-    for task in tasks:
-        why = ", ".join(
-            f"{n:,} of {len(opened.corpus):,}: {reason}" for reason, n in task.plan.reasons.items()
-        )
-        if task.plan.dropped:
-            why += f"{', ' if why else ''}{task.plan.dropped:,} no longer in the corpus: dropped"
-        if task.without:
-            why += f" ({task.without:,} without {'text' if task.recipe.modality == 'text' else 'media'})"
-        console.print(f"{task.key}: {why or 'nothing to do'}", highlight=False)
-        if len(task.gone):
-            line = f"{task.key}: vectors are kept whose media are gone: {describe_ids(task.gone.tolist())}"
-            stderr().print(line, style="yellow", highlight=False, soft_wrap=True)
-    if plan:
-        return
-    outcomes = []
+    if shard and devices:
+        raise UsageError("--shard and --devices: use one of them; --devices makes shards of its own")
+    request = Request(
+        store=store,
+        encoders=wanted,
+        media_root=media_root,
+        revisions=_revisions(revision, wanted),
+        dtype=dtype,
+        frame_rate=frame_rate,
+        name=name,
+        store_dtype=store_dtype,
+        retry_failed=retry_failed,
+    )
+    options = Options(workers=workers, timeout=timeout, max_failures=_limit(max_failures))
     with interruptible("what is done is kept, and the same command goes on from there"):
-        job.prepare(tasks)
-        for task in tasks:
-            with progress(task.key, len(task.plan.rows)) as advance:
-                outcomes.append(job.run(opened, task, workers=workers, on_progress=advance))
-    _report(outcomes)
+        opened = request.open()
+        chosen = _devices(devices, device)
+        encoders = request.make_encoders(chosen[0], fetch=not plan)
+        if check:
+            _check(opened, encoders, workers or 1)
+            return
+        tasks = request.plan(opened, encoders, _shard(shard))
+        _run(request, opened, tasks, chosen, options, only_plan=plan)
+    if shard and not plan:
+        stdout().print(f"when all shards are done: mixed-signals store merge {store}", highlight=False)
 
 
 def main() -> None:
@@ -127,32 +148,117 @@ def main() -> None:
     run_app(app)
 
 
-def _report(outcomes: list[Outcome]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _run(
+    request: Request,
+    store: Store,
+    tasks: list[Task],
+    devices: list[str],
+    options: Options,
+    *,
+    only_plan: bool,
+) -> None:
+    from mixed_signals.extract.pipeline import prepare, run
+    from mixed_signals.extract.several import run_on_devices
+    from mixed_signals.extract.summary import print_made, print_plan, print_time, print_unmerged
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("feature set", "dims", "ok", "missing", "failed", "seconds", "rows/s"):
-        table.add_column(column, justify="left" if column == "feature set" else "right")
-    for outcome in outcomes:
-        features = outcome.features
-        counts = features.coverage
-        rate = f"{len(outcome.rows) / outcome.seconds:.1f}" if len(outcome.rows) else ""
-        table.add_row(
-            features.key,
-            str(features.shape[1]),
-            *(f"{counts[status]:,}" for status in ("ok", "missing", "failed")),
-            f"{outcome.seconds:.1f}",
-            rate,
+    print_plan(tasks)
+    print_unmerged(store, tasks)
+    if only_plan:
+        return
+    prepare(tasks)
+    rows = sum(len(task.plan.rows) for task in tasks)
+    if len(devices) > 1:
+        with progress(f"on {len(devices)} devices", rows) as advance:
+            sets = run_on_devices(
+                request, [task.key for task in tasks], devices, options, on_progress=advance
+            )
+        print_made(sets)
+    else:
+        outcomes = []
+        for modality in dict.fromkeys(task.recipe.modality for task in tasks):
+            mine = [task for task in tasks if task.recipe.modality == modality]
+            with progress(modality, sum(len(task.plan.rows) for task in mine)) as advance:
+                outcomes += run(store, mine, options, on_progress=advance)
+        sets = [outcome.features for outcome in outcomes]
+        print_made(sets)
+        print_time(outcomes)
+    _refuse_hopeless(sets)
+
+
+def _check(store: Store, encoders: list[Encoder], workers: int) -> None:
+    from mixed_signals.extract.checking import check
+    from mixed_signals.extract.encoders.passes import PassEncoder
+    from mixed_signals.extract.summary import print_checked
+
+    checked = []
+    for encoder in encoders:
+        if isinstance(encoder, PassEncoder):
+            encoder.prepare()
+            checked += check(store, encoder, workers=workers)
+        else:
+            stdout().print(
+                f"{encoder.name}: encodes each utterance by itself, nothing to compare", highlight=False
+            )
+    if checked:
+        print_checked(checked)
+    bad = [one.encoder for one in checked if not one.ok]
+    if bad:
+        raise MixedSignalsError(
+            f"{', '.join(dict.fromkeys(bad))}: an utterance's vector depends on what it is encoded with; "
+            "please report it, with the model's name"
         )
-    stdout().print(table)
-    hopeless = []
-    for outcome in outcomes:
-        features = outcome.features
-        for status, reason, ids in features.gaps():
-            line = f"{features.key}: {describe_gap(status.name, reason, ids)}"
-            stderr().print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
-        if features.coverage["failed"] == len(features):
-            hopeless.append(features.key)
+
+
+def _refuse_hopeless(sets: list[FeatureSet]) -> None:
+    """End with an error where no row came to anything."""
+    hopeless = [features.key for features in sets if features.coverage["failed"] == len(features)]
     if hopeless:
         raise MixedSignalsError(f"every utterance failed in {', '.join(hopeless)}")
+
+
+def _devices(several: list[str] | None, one: str) -> list[str]:
+    if not several:
+        return [one]
+    from mixed_signals.extract.devices import pick_devices
+
+    return pick_devices(split_values(several))
+
+
+def _revisions(values: list[str] | None, wanted: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return revisions by the name of the model; a bare one belongs to the only encoder there is."""
+    given = split_values(values)
+    names = [spec.partition(":")[0] for _, spec in wanted]
+    if len(given) == len(names) == 1 and "=" not in given[0]:
+        return {names[0]: given[0]}
+    revisions = dict(split_pairs(values, "--revision"))
+    for name in revisions:
+        if name not in names:
+            raise UsageError(
+                f"--revision {name}=...: no encoder of that name is asked for ({', '.join(names)})"
+            )
+    return revisions
+
+
+def _limit(text: str) -> float | None:
+    """Return a number of rows, or a share below 1."""
+    if not text:
+        return None
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        limit = float(number) / (100 if percent else 1)
+    except ValueError:
+        limit = -1.0
+    if limit < 0 or (percent and limit >= 1) or (not percent and limit >= 1 and limit != int(limit)):
+        raise UsageError(f"--max-failures {text!r}: use a number of rows such as 20, or a share such as 5%")
+    return limit
+
+
+def _shard(text: str) -> Shard | None:
+    if not text:
+        return None
+    from mixed_signals.extract.job import Shard
+
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UsageError(f"--shard {text!r}: use I/N, such as 3/8, with I from 1 to N")
+    return Shard(int(number), int(of))

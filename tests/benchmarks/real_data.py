@@ -9,7 +9,6 @@ told. The reference study's split files: text alone, folds by dialog, beside the
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -20,9 +19,10 @@ import pandas as pd
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmark_rows import arguments_of
 from outside_data import ROOT
 
-from mixed_signals.extract import job
+from mixed_signals.extract import job, make_encoder, pipeline
 from mixed_signals.models import sweep
 from mixed_signals.models.tables import metrics_table
 from mixed_signals.store import Corpus, Run, Store, folds, import_features
@@ -32,11 +32,11 @@ console = Console(width=100)
 
 
 def extract(store: Store, *encoders: tuple[str, str]) -> None:
-    tasks = job.plan(store, encoders)
-    job.prepare(tasks)
-    for task in tasks:
-        outcome = job.run(store, task)
-        console.print(f"{outcome.features!r} in {outcome.seconds:.1f} s", markup=False, highlight=False)
+    tasks = job.plan(store, [make_encoder(modality, name) for modality, name in encoders])
+    pipeline.prepare(tasks)
+    for outcome in pipeline.run(store, tasks):
+        seconds = outcome.spent["seconds"]
+        console.print(f"{outcome.features!r} in {seconds:.1f} s", markup=False, highlight=False)
 
 
 def ravdess(folder: Path, small: bool) -> list[dict[str, object]]:
@@ -119,12 +119,7 @@ def row(name: str, ours: float, peer: float, goal: str, met: bool) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--small", action="store_true", help="part of the rows, one seed")
-    parser.add_argument("--json", type=Path, help="write the rows there as JSON")
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__, small="part of the rows, one seed")
     if not ROOT.is_dir():
         sys.exit(f"no outside data at {ROOT} (set MIXED_SIGNALS_DATA)")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -9,17 +9,12 @@ system's page cache; medians count. Whatever is compared is first checked to be 
 
 from __future__ import annotations
 
-import argparse
-import gc
-import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import h5py
 import numpy as np
@@ -27,6 +22,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmark_peers import GROUPS, MODALITIES, PEERS, write_groups
+from benchmark_rows import Rows, arguments_of, take_turns
 
 from mixed_signals.store import Corpus, FeatureWriter, Recipe, Status, Store
 
@@ -112,47 +108,6 @@ class Made:
 
     def everything(self, name: str = SAME, store: Store | None = None) -> np.ndarray:
         return (store or self.store).views(text=name, audio=name, video=name).X
-
-
-class Rows:
-    """The rows of the benchmark, printed as they are found."""
-
-    def __init__(self, size: Size) -> None:
-        self.found: list[dict[str, object]] = []
-        self._full = size.full
-
-    def add(
-        self,
-        name: str,
-        ours: float,
-        peer: float,
-        *,
-        at_most: float | None = None,
-        at_least: float | None = None,
-        when_small: bool = False,
-        unit: str = "s",
-    ) -> None:
-        """Add a row; its ratio is ours / peer, or peer / ours (how often we are faster) for a goal `at_least`.
-
-        Without a goal the ratio says how often we are faster. Where fixed costs rule, a goal is not of the small size.
-        """
-        share = at_most is not None
-        ratio = ours / peer if share else peer / ours
-        goal, met = "-", True
-        if at_most is not None:
-            goal, met = f"at most {at_most:g}", ratio <= at_most
-        elif at_least is not None:
-            goal, met = f"at least {at_least:g}", ratio >= at_least
-        if goal != "-" and not (self._full or when_small):
-            goal, met = f"{goal}, at full size", True
-        self.found.append(
-            {"name": name, "ours": ours, "peer": peer, "ratio": ratio, "goal": goal, "met": bool(met)}
-        )
-        verdict = "" if goal == "-" else f"  [{goal}: {'met' if met else 'NOT MET'}]"
-        direction = "ours / peer" if share else "peer / ours"
-        print(
-            f"{name}\n    {ours:.4g} {unit}, {peer:.4g} {unit}: {direction} {ratio:.2f}{verdict}", flush=True
-        )
 
 
 def reading(rows: Rows, made: Made, size: Size) -> None:
@@ -269,50 +224,10 @@ def memory(rows: Rows, made: Made) -> None:
     rows.add("  the same, peak, with what is mapped of the page cache", peak, stored / 1e6, unit="MB")
 
 
-def take_turns(
-    sides: dict[str, Callable[[], object]],
-    repeats: int,
-    *,
-    touched: int = 0,
-    made_anew: dict[str, Path] | None = None,
-) -> dict[str, float]:
-    """Return the median seconds of each side; sides take turns, after one round that does not count.
-
-    Parameters
-    ----------
-    sides : dict of str to callable
-    repeats : int
-    touched : int
-        Bytes of memory that are touched and given back before each side: on a virtual machine, memory that was free for
-        a while is slow to get, which would count against whoever comes first.
-    made_anew : dict of str to Path, optional
-        The file that each side makes; removed before and after.
-    """
-    spent: dict[str, list[float]] = {side: [] for side in sides}
-    for turn in range(repeats + 1):
-        for side, work in sides.items():
-            gc.collect()
-            np.ones(touched, np.uint8)
-            begin = time.perf_counter()
-            result = work()
-            seconds = time.perf_counter() - begin
-            del result
-            if made_anew:
-                made_anew[side].unlink()
-            if turn:
-                spent[side].append(seconds)
-    return {side: median(all_of_it) for side, all_of_it in spent.items()}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--small", action="store_true", help="fewer and narrower rows, fewer repetitions")
-    parser.add_argument("--json", type=Path, help="write the rows there as JSON")
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__, small="fewer and narrower rows, fewer repetitions")
     size = SMALL if arguments.small else FULL
-    rows = Rows(size)
+    rows = Rows(full=size.full)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = Made(folder, size.n, size.width, shuffled=True)
@@ -323,9 +238,7 @@ def main() -> None:
         opening(rows, made, hundredth)
         memory(rows, made)
         peers(rows, tenth, size)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows.found, indent=2) + "\n")
-    sys.exit(0 if all(found["met"] for found in rows.found) else 1)
+    sys.exit(rows.end(arguments.json))
 
 
 if __name__ == "__main__":

@@ -1,67 +1,44 @@
-"""The job with small encoders of its own: planning, resuming, faults, and workers that die."""
-
-import os
-import shutil
-import time
-from types import SimpleNamespace
+"""The job's plan with small encoders of its own: what is made, what is kept, what is refused."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from small_encoders import Lengths, Seconds, make_sounds, make_store, run
 
-from mixed_signals.extract import job, media_hashes
-from mixed_signals.extract.encoders.base import Encoder
-from mixed_signals.extract.media import Absent, Unreadable
-from mixed_signals.store import Corpus, MixedSignalsError, Recipe, Status, Store, UsageError
-
-
-class Lengths(Encoder):
-    """The length of the text; some texts ask for trouble."""
-
-    def __init__(self, batch_size=4, in_processes=False):
-        self.recipe = Recipe("lengths", "text")
-        self.dimensions = ["length"]
-        self.batch_size, self.in_processes = batch_size, in_processes
-        self.seen = []
-
-    def load(self):
-        self.loaded = True
-
-    def vectors(self, clips):
-        assert self.loaded
-        self.seen += [clip.utterance_id for clip in clips]
-        for clip in clips:
-            if clip.text == "absent":
-                raise Absent("nothing there")
-            if clip.text == "broken":
-                raise Unreadable("cannot be read")
-            if clip.text == "surprise":
-                raise KeyError("surprise")
-            if clip.text == "die":
-                os._exit(1)
-        return [np.array([len(clip.text)]) for clip in clips]
+from mixed_signals.extract import job
+from mixed_signals.store import Corpus, MixedSignalsError, Status, Store, UsageError
 
 
-def make_store(folder, said):
-    ids = [f"u{i:02d}" for i in range(len(said))]
-    return Store.create(folder / "s", Corpus("c", pd.DataFrame({"utterance_id": ids, "text": said})))
+def replaced(store, **columns):
+    """The store with other columns in its corpus."""
+    table = store.corpus.utterances.assign(**columns)
+    return Store.create(store.path, Corpus("c", table, media_root=store.corpus.media_root), replace=True)
 
 
-def run(store, encoder, monkeypatch, **options):
-    monkeypatch.setattr(job, "make_encoder", lambda modality, name: encoder)
-    (task,) = job.plan(store, [("text", "lengths")], **options)
-    return job.run(store, task, workers=2), task
+class Interrupted(Lengths):
+    """Stops when it has seen so many texts."""
+
+    def __init__(self, after, **options):
+        super().__init__(**options)
+        self.after = after
+
+    def encode(self, packed):
+        if len(self.seen) >= self.after:
+            raise KeyboardInterrupt
+        return super().encode(packed)
 
 
-@pytest.mark.parametrize("in_processes", [False, True])
-def test_each_row_gets_its_own_vector_and_its_own_fault(tmp_path, monkeypatch, in_processes):
+def test_each_row_gets_its_own_vector_and_its_own_fault(tmp_path):
     said = ["x" * (37 * i % 11 + 1) for i in range(30)]
-    said[5], said[11], said[20] = "absent", "broken", "surprise"
-    store = make_store(tmp_path, said)
-    outcome, _ = run(store, Lengths(in_processes=in_processes), monkeypatch)
+    said[5], said[11], said[20], said[29] = "absent", "broken", "surprise", "  "
+    (outcome,) = run(make_store(tmp_path, said), Lengths())
     features = outcome.features
-    bad = {5: (Status.MISSING, "nothing there"), 11: (Status.FAILED, "cannot be read")}
-    bad[20] = (Status.FAILED, "KeyError: 'surprise'")
+    bad = {
+        5: (Status.MISSING, "nothing there"),
+        11: (Status.FAILED, "cannot be read"),
+        20: (Status.FAILED, "KeyError: 'surprise'"),
+        29: (Status.MISSING, "empty transcript"),
+    }
     for row, text in enumerate(said):
         if row in bad:
             assert (features.status[row], features.reasons[row]) == bad[row]
@@ -71,69 +48,46 @@ def test_each_row_gets_its_own_vector_and_its_own_fault(tmp_path, monkeypatch, i
     assert features.provenance["recipe"]["encoder"] == "lengths"
 
 
-def test_a_second_run_does_nothing_and_a_changed_text_is_done_alone(tmp_path, monkeypatch):
+def test_a_second_run_does_nothing_and_a_changed_text_is_done_alone(tmp_path):
     store = make_store(tmp_path, ["a", "bb", "ccc"])
-    run(store, Lengths(), monkeypatch)
+    run(store, Lengths())
     again = Lengths()
-    outcome, task = run(store, again, monkeypatch)
-    assert again.seen == []
-    assert task.plan.reasons == {}
-    table = store.corpus.utterances.assign(text=["a", "bbbb", "ccc"])
-    Store.create(store.path, Corpus("c", table), replace=True)
+    (outcome,) = run(store, again)
+    assert (again.seen, again.loaded, outcome.task.plan.reasons) == ([], False, {})
     changed = Lengths()
-    outcome, task = run(Store.open(store.path), changed, monkeypatch)
-    assert changed.seen == ["u01"]
-    assert task.plan.reasons == {"text changed": 1}
+    (outcome,) = run(replaced(store, text=["a", "bbbb", "ccc"]), changed)
+    assert changed.seen == ["bbbb"]
+    assert outcome.task.plan.reasons == {"text changed": 1}
     np.testing.assert_array_equal(outcome.features.embedding[:, 0], [1, 4, 3])
 
 
-def test_what_was_done_before_an_interruption_is_kept(tmp_path, monkeypatch):
+def test_what_was_done_before_an_interruption_is_kept(tmp_path):
     store = make_store(tmp_path, ["x"] * 20)
-
-    class Interrupted(Lengths):
-        def vectors(self, clips):
-            if len(self.seen) >= 16:
-                raise KeyboardInterrupt
-            return super().vectors(clips)
-
-    encoder = Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        run(store, encoder, monkeypatch)
+        run(store, Interrupted(after=16))
     assert store["text/lengths"].ok.sum() == 16
+    assert store["text/lengths"].jobs[-1]["rows"] == 20
     rest = Lengths()
-    outcome, task = run(store, rest, monkeypatch)
+    (outcome,) = run(store, rest)
     assert len(rest.seen) == 4
-    assert task.plan.reasons == {"not yet done": 4}
+    assert outcome.task.plan.reasons == {"not yet done": 4}
     assert outcome.features.ok.all()
 
 
-def test_a_worker_that_dies_is_reported_and_costs_no_finished_row(tmp_path, monkeypatch):
-    store = make_store(tmp_path, ["x"] * 40 + ["die"])
-    monkeypatch.setattr(job, "make_encoder", lambda modality, name: Lengths(in_processes=True))
-    (task,) = job.plan(store, [("text", "lengths")])
-    done = []
-    with pytest.raises(MixedSignalsError, match="a worker process died"):
-        job.run(store, task, workers=1, on_progress=done.append)
-    features = store["text/lengths"]
-    assert 0 < sum(done) <= 40
-    assert features.ok.sum() == sum(done)
-    assert (np.asarray(features.embedding)[features.ok] == 1).all()
-
-
-def test_utterances_that_left_the_corpus_are_told_and_dropped(tmp_path, monkeypatch):
+def test_utterances_that_left_the_corpus_are_told_and_dropped(tmp_path):
     store = make_store(tmp_path, ["a", "bb", "ccc"])
-    run(store, Lengths(), monkeypatch)
+    run(store, Lengths())
     fewer = store.corpus.utterances.iloc[1:].assign(label=["x", "y"])
     store = Store.create(store.path, Corpus("c", fewer), replace=True)
     with pytest.raises(MixedSignalsError, match="run extract-features again, which drops them"):
         store.views(text="lengths")
     encoder = Lengths()
-    _, task = run(store, encoder, monkeypatch)
-    assert (task.plan.reasons, task.plan.dropped, encoder.seen) == ({}, 1, [])
+    (outcome,) = run(store, encoder)
+    assert (outcome.task.plan.reasons, outcome.task.plan.dropped, encoder.seen) == ({}, 1, [])
     assert list(store.views(text="lengths").X[:, 0]) == [2, 3]
 
 
-def test_media_are_identified_by_content_and_times(tmp_path, monkeypatch):
+def test_media_are_identified_by_content_and_times(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"one")
     table = pd.DataFrame(
         {
@@ -144,76 +98,87 @@ def test_media_are_identified_by_content_and_times(tmp_path, monkeypatch):
         }
     )
     store = Store.create(tmp_path / "s", Corpus("c", table, media_root=tmp_path))
-
-    class Sizes(Lengths):
-        def __init__(self):
-            super().__init__()
-            self.recipe = Recipe("lengths", "audio")
-
-    monkeypatch.setattr(job, "make_encoder", lambda modality, name: Sizes())
-    (task,) = job.plan(store, [("audio", "lengths")])
+    (task,) = job.plan(store, [Seconds()])
     first = task.row_hashes
     assert len(set(first)) == 3
     (tmp_path / "a.wav").write_bytes(b"two")
-    (task,) = job.plan(store, [("audio", "lengths")])
+    (task,) = job.plan(store, [Seconds()])
     assert [x == y for x, y in zip(first, task.row_hashes, strict=True)] == [False, False, True]
 
 
-def test_vectors_outlive_media_that_are_gone_for_a_while(tmp_path, monkeypatch):
-    media = tmp_path / "media"
-    media.mkdir()
-    for name in ("a.wav", "b.wav"):
-        (media / name).write_bytes(name.encode())
-    table = pd.DataFrame({"utterance_id": ["p", "q"], "text": ["x", "xx"], "media": ["a.wav", "b.wav"]})
-    store = Store.create(tmp_path / "s", Corpus("c", table, media_root=media))
-
-    def encoder(modality, name):
-        made = Lengths()
-        made.recipe = Recipe("lengths", "audio")
-        return made
-
-    monkeypatch.setattr(job, "make_encoder", encoder)
-    (task,) = job.plan(store, [("audio", "lengths")])
-    assert job.run(store, task).features.ok.all()
-    (media / "b.wav").unlink()
-    (task,) = job.plan(store, [("audio", "lengths")])
-    assert (task.plan.reasons, list(task.gone)) == ({}, ["q"])
-    assert job.run(store, task).features.ok.all()
-    media.rename(tmp_path / "elsewhere")
+def test_vectors_outlive_media_that_are_gone_for_a_while(tmp_path):
+    store = make_sounds(tmp_path, [800, 1600])
+    (outcome,) = run(store, Seconds())
+    assert outcome.features.ok.all()
+    (tmp_path / "media" / "u01.wav").unlink()
+    (outcome,) = run(store, Seconds())
+    assert (outcome.task.plan.reasons, list(outcome.task.gone)) == ({}, ["u01"])
+    assert outcome.features.ok.all()
+    (tmp_path / "media").rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="the media root is not there"):
-        job.plan(store, [("audio", "lengths")])
+        job.plan(store, [Seconds()])
 
 
-def test_heads_are_not_trained_on_vectors_of_former_texts(tmp_path, monkeypatch):
-    table = pd.DataFrame({"utterance_id": ["p", "q"], "text": ["x", "xx"], "label": ["m", "n"]})
-    store = Store.create(tmp_path / "s", Corpus("c", table))
-    run(store, Lengths(), monkeypatch)
+def test_vectors_of_another_cut_do_not_outlive_media_that_are_gone(tmp_path):
+    store = make_sounds(tmp_path, [800, 1600])
+    run(store, Seconds())
+    for name in ("u00", "u01"):
+        (tmp_path / "media" / f"{name}.wav").unlink()
+    (outcome,) = run(replaced(store, start=[0.05, np.nan]), Seconds())
+    task = outcome.task
+    assert (task.plan.reasons, list(task.gone), task.without) == ({"audio changed": 1}, ["u01"], 1)
+    assert [Status(one).name for one in outcome.features.status] == ["FAILED", "OK"]
+    assert outcome.features.reasons[0] == "the file does not exist"
+
+
+def test_heads_are_not_trained_on_vectors_of_former_texts(tmp_path):
+    store = make_store(tmp_path, ["x", "xx"])
+    store = replaced(store, label=["m", "n"])
+    run(store, Lengths())
     assert list(store.views(text="lengths").X[:, 0]) == [1, 2]
-    store = Store.create(tmp_path / "s", Corpus("c", table.assign(text=["x", "xxxx"])), replace=True)
+    store = replaced(store, text=["x", "xxxx"])
     with pytest.raises(
-        MixedSignalsError, match=r"the text of 1 utterances changed since it was made, e.g. of \['q'\]"
+        MixedSignalsError, match=r"the text of 1 utterances changed since it was made, e.g. of \['u01'\]"
     ):
         store.views(text="lengths")
-    run(store, Lengths(), monkeypatch)
+    run(store, Lengths())
     assert list(store.views(text="lengths").X[:, 0]) == [1, 4]
 
 
+def test_a_corpus_that_is_cut_anew_does_not_get_the_vectors_of_its_former_cuts(tmp_path):
+    store = make_sounds(tmp_path, [800, 1600], label=["x", "y"])
+    run(store, Seconds())
+    assert list(store.views(audio="seconds").X[:, 0]) == [800, 1600]
+    changes = (({"start": [0.05, 0.0]}, [400, 1600]), ({"media": ["u01.wav", "u00.wav"]}, [1200, 800]))
+    for change, expected in changes:
+        store = replaced(store, **change)
+        with pytest.raises(MixedSignalsError, match=r"the media, start or end of \d utterances changed"):
+            store.views(audio="seconds")
+        run(store, Seconds())
+        assert list(store.views(audio="seconds").X[:, 0]) == expected
+
+
+def test_a_file_under_another_name_is_not_encoded_again(tmp_path):
+    store = make_sounds(tmp_path, [800, 1600], label=["x", "y"])
+    run(store, Seconds())
+    (tmp_path / "media" / "u00.wav").rename(tmp_path / "media" / "new.wav")
+    store = replaced(store, media=["new.wav", "u01.wav"])
+    (outcome,) = run(store, Seconds())
+    assert outcome.task.plan.reasons == {}
+    assert list(store.views(audio="seconds").X[:, 0]) == [800, 1600]
+
+
 def test_every_library_version_that_rows_were_made_with_is_kept(tmp_path, monkeypatch):
+    from mixed_signals.extract import pipeline
+
     store = make_store(tmp_path, ["x"] * 20)
-    monkeypatch.setattr(job, "library_versions", lambda names: {"lib": "1"})
-
-    class Interrupted(Lengths):
-        def vectors(self, clips):
-            if len(self.seen) >= 8:
-                raise KeyboardInterrupt
-            return super().vectors(clips)
-
+    monkeypatch.setattr(pipeline, "library_versions", lambda names: {"lib": "1"})
     with pytest.raises(KeyboardInterrupt):
-        run(store, Interrupted(), monkeypatch)
+        run(store, Interrupted(after=8))
     half = store["text/lengths"]
-    monkeypatch.setattr(job, "library_versions", lambda names: {"lib": "2"})
+    monkeypatch.setattr(pipeline, "library_versions", lambda names: {"lib": "2"})
     rest = Lengths()
-    run(store, rest, monkeypatch)
+    run(store, rest)
     assert len(rest.seen) == 12
     whole = store["text/lengths"]
     assert whole.provenance["versions"] == [{"lib": "1"}, {"lib": "2"}]
@@ -222,201 +187,70 @@ def test_every_library_version_that_rows_were_made_with_is_kept(tmp_path, monkey
     assert whole.content_fingerprint != half.content_fingerprint
 
 
-class Batched(Lengths):
+class Together(Interrupted):
     """Vectors that depend on what shares the batch, as those of padded batches do."""
 
-    def __init__(self, stop_after=None):
-        super().__init__(batch_size=8)
-        self.stop_after = stop_after
+    def __init__(self, after=10**6):
+        super().__init__(after, rows=8)
 
-    def vectors(self, clips):
-        if self.stop_after is not None and len(self.seen) >= self.stop_after:
-            raise KeyboardInterrupt
-        self.seen += [clip.utterance_id for clip in clips]
-        longest = max(len(clip.text) for clip in clips)
-        return [np.array([len(clip.text) / longest + len(clips)]) for clip in clips]
+    def vectors(self, packed, one):
+        return (np.array([len(one) / max(map(len, packed)) + len(packed)]),)
 
 
-def test_an_interrupted_job_ends_with_the_vectors_of_an_uninterrupted_one(tmp_path, monkeypatch):
+def test_an_interrupted_job_ends_with_the_vectors_of_an_uninterrupted_one(tmp_path):
     said = ["x" * (37 * i % 101 + 1) for i in range(100)]
     (tmp_path / "one").mkdir()
-    whole, _ = run(make_store(tmp_path / "one", said), Batched(), monkeypatch)
+    (whole,) = run(make_store(tmp_path / "one", said), Together())
     store = make_store(tmp_path, said)
-    for stop_after in (16, 8, 40):
+    for after in (16, 8, 40):
         with pytest.raises(KeyboardInterrupt):
-            run(store, Batched(stop_after), monkeypatch)
+            run(store, Together(after))
     assert store["text/lengths"].coverage["ok"] == 64
-    resumed, _ = run(store, Batched(), monkeypatch)
+    (resumed,) = run(store, Together())
     np.testing.assert_array_equal(resumed.features.embedding, whole.features.embedding)
     assert resumed.features.content_fingerprint == whole.features.content_fingerprint
 
 
-def test_a_name_of_its_own_and_float16_make_another_feature_set(tmp_path, monkeypatch):
+def test_a_name_of_its_own_and_float16_make_another_feature_set(tmp_path):
     store = make_store(tmp_path, ["a", "bb"])
-    run(store, Lengths(), monkeypatch)
+    run(store, Lengths())
     with pytest.raises(UsageError, match="store_dtype: 'float32' there, 'float16' now"):
-        run(store, Lengths(), monkeypatch, store_dtype="float16")
-    outcome, _ = run(store, Lengths(), monkeypatch, store_dtype="float16", name="half")
+        run(store, Lengths(), store_dtype="float16")
+    (outcome,) = run(store, Lengths(), store_dtype="float16", name="half")
     assert outcome.features.key == "text/lengths.half"
     assert outcome.features.dtype == np.float16
     assert store.feature_sets() == ["text/lengths", "text/lengths.half"]
 
 
-@pytest.fixture
-def reads(monkeypatch):
-    """The names of the media files that are read for their hash."""
-    names, real = [], media_hashes.file_hash
-    monkeypatch.setattr(media_hashes, "file_hash", lambda path: names.append(path.name) or real(path))
-    return names
+def test_two_feature_sets_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="text/lengths: two encoders"):
+        job.plan(make_store(tmp_path, ["a"]), [Lengths(), Lengths()])
 
 
-def media_store(folder, **files):
-    media = folder / "media"
-    media.mkdir()
-    for name, content in files.items():
-        (media / f"{name}.wav").write_bytes(content)
-    table = pd.DataFrame({"utterance_id": list(files), "media": [f"{name}.wav" for name in files]})
-    return Store.create(folder / "s", Corpus("c", table, media_root=media)), media
-
-
-def test_media_that_did_not_change_are_not_read_again(tmp_path, reads, monkeypatch):
-    store, media = media_store(tmp_path, old=b"old", new=b"new")
-    time.sleep(0.05)
-    (media / "new.wav").write_bytes(b"new")
-    old, new = ((media / name).stat().st_ctime_ns for name in ("old.wav", "new.wav"))
-    monkeypatch.setattr(media_hashes, "time", SimpleNamespace(time_ns=lambda: new))
-    monkeypatch.setattr(
-        media_hashes, "_SETTLED_NS", (new - old) // 2
-    )  # the old file has settled, the new one has not
-    first = media_hashes.media_hashes(store)
-    assert media_hashes.media_hashes(store) == first
-    assert sorted(reads) == [
-        "new.wav",
-        "new.wav",
-        "old.wav",
-    ]  # the new one could change within its time stamp
-    stat = (media / "old.wav").stat()
-    (media / "old.wav").write_bytes(b"OLD")
-    os.utime(media / "old.wav", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as cp -p and rsync -t do
-    assert media_hashes.media_hashes(store)["old.wav"] != first["old.wav"]
-
-
-def test_media_elsewhere_are_other_media(tmp_path, monkeypatch):
-    store, media = media_store(tmp_path, a=b"one")
-    other = tmp_path / "other"
-    shutil.copytree(media, other)
-    (other / "a.wav").write_bytes(b"two")
-    monkeypatch.setattr(media_hashes, "_SETTLED_NS", -(10**12))  # every file has settled
-    here = media_hashes.media_hashes(store)
-    assert media_hashes.media_hashes(Store.open(store.path, media_root=other)) != here
-
-
-def test_a_file_that_cannot_be_read_costs_its_own_row(tmp_path, monkeypatch):
-    store, _ = media_store(tmp_path, a=b"one", b=b"two")
-    real = media_hashes.file_hash
-
-    def broken(path):
-        if path.name == "a.wav":
-            raise OSError(5, "Input/output error")
-        return real(path)
-
-    monkeypatch.setattr(media_hashes, "file_hash", broken)
-    hashes = media_hashes.media_hashes(store)
-    assert hashes["a.wav"] == media_hashes.ABSENT
-    assert hashes["b.wav"] != media_hashes.ABSENT
-
-
-@pytest.mark.parametrize("junk", [b"", b"PAR1 and nothing", pd.DataFrame({"x": [1]}).to_parquet()])
-def test_a_damaged_memory_of_hashes_is_no_memory(tmp_path, junk):
-    store, _ = media_store(tmp_path, a=b"one")
-    (store.path / "features").mkdir()
-    (store.path / "features" / ".media.parquet").write_bytes(junk)
-    assert media_hashes.media_hashes(store)["a.wav"] != media_hashes.ABSENT
-
-
-class Sounds(Lengths):
-    """The number that is written in the media file, plus the start."""
-
-    def __init__(self):
-        super().__init__()
-        self.recipe = Recipe("lengths", "audio")
-
-    def vectors(self, clips):
-        self.seen += [clip.utterance_id for clip in clips]
-        return [np.array([float(clip.media.read_text()) + (clip.start or 0)]) for clip in clips]
-
-
-def sounds(store, monkeypatch):
-    encoder = Sounds()
-    monkeypatch.setattr(job, "make_encoder", lambda modality, name: encoder)
-    (task,) = job.plan(store, [("audio", "lengths")])
-    return job.run(store, task).features, task, encoder
-
-
-def test_a_corpus_that_is_cut_anew_does_not_get_the_vectors_of_its_former_cuts(tmp_path, monkeypatch):
-    store, media = media_store(tmp_path, a=b"1", b=b"2")
-    table = store.corpus.utterances.assign(label=["x", "y"])
-    store = Store.create(store.path, Corpus("c", table, media_root=media), replace=True)
-    sounds(store, monkeypatch)
-    assert list(store.views(audio="lengths").X[:, 0]) == [1, 2]
-    for change, expected in (({"start": [5.0, 0.0]}, [6, 2]), ({"media": ["b.wav", "a.wav"]}, [2, 1])):
-        cut = table.assign(**change)
-        store = Store.create(store.path, Corpus("c", cut, media_root=media), replace=True)
-        with pytest.raises(MixedSignalsError, match=r"the media, start or end of \d utterances changed"):
-            store.views(audio="lengths")
-        sounds(store, monkeypatch)
-        assert list(store.views(audio="lengths").X[:, 0]) == expected
-
-
-def test_a_file_under_another_name_is_not_encoded_again(tmp_path, monkeypatch):
-    store, media = media_store(tmp_path, a=b"1", b=b"2")
-    sounds(store, monkeypatch)
-    (media / "a.wav").rename(media / "c.wav")
-    table = store.corpus.utterances.assign(media=["c.wav", "b.wav"], label=["x", "y"])
-    store = Store.create(store.path, Corpus("c", table, media_root=media), replace=True)
-    _, task, encoder = sounds(store, monkeypatch)
-    assert task.plan.reasons == {}
-    assert encoder.seen == []
-    assert list(store.views(audio="lengths").X[:, 0]) == [1, 2]
-
-
-def test_vectors_of_another_cut_do_not_outlive_media_that_are_gone(tmp_path, monkeypatch):
-    store, media = media_store(tmp_path, a=b"1", b=b"2")
-    sounds(store, monkeypatch)
-    for name in ("a", "b"):
-        (media / f"{name}.wav").unlink()
-    table = store.corpus.utterances.assign(start=[5.0, np.nan])
-    store = Store.create(store.path, Corpus("c", table, media_root=media), replace=True)
-    features, task, _ = sounds(store, monkeypatch)
-    assert (task.plan.reasons, list(task.gone), task.without) == ({"audio changed": 1}, ["b"], 1)
-    assert [Status(one).name for one in features.status] == ["FAILED", "OK"]
-
-
-def test_an_encoder_that_gives_too_few_vectors_costs_only_rows_of_its_own(tmp_path, monkeypatch):
-    class Dropping(Lengths):
-        def vectors(self, clips):
-            return super().vectors([clip for clip in clips if clip.utterance_id != "u01"])
-
-    store = make_store(tmp_path, ["a", "bb", "ccc", "dddd"])
-    outcome, _ = run(store, Dropping(), monkeypatch)
-    features = outcome.features
-    assert [Status(one).name for one in features.status] == ["OK", "FAILED", "OK", "OK"]
-    assert features.reasons[1] == "ValueError: 0 vectors for 1 utterances"
-    np.testing.assert_array_equal(features.embedding[[0, 2, 3], 0], [1, 3, 4])
-
-
-def test_media_may_have_moved_and_a_url_says_how_to_go_on(tmp_path, monkeypatch):
+def test_a_url_says_how_to_go_on_and_words_need_no_media(tmp_path):
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "a.wav").write_bytes(b"a")
-    table = pd.DataFrame({"utterance_id": ["p"], "media": ["a.wav"]})
-    url = Corpus("c", table, media_root="https://example.org/corpus")
-    store = Store.create(tmp_path / "s", url)
+    table = pd.DataFrame({"utterance_id": ["p"], "text": ["x"], "media": ["a.wav"]})
+    store = Store.create(tmp_path / "s", Corpus("c", table, media_root="https://example.org/corpus"))
     with pytest.raises(MixedSignalsError, match="fetch them and name the folder with --media-root"):
-        media_hashes.media_hashes(Store.open(store.path))
-    outcome, _ = run(store, Lengths(), monkeypatch)  # words are here, wherever the media are
+        job.plan(store, [Seconds()])
+    (outcome,) = run(store, Lengths())
     assert outcome.features.ok.all()
-    moved = Store.open(store.path, media_root=tmp_path / "here")
-    assert set(media_hashes.media_hashes(moved)) == {"a.wav"}
-    assert media_hashes.media_hashes(moved)["a.wav"] != media_hashes.ABSENT
     with pytest.raises(UsageError, match="not a folder"):
         Store.open(store.path, media_root=tmp_path / "nowhere")
+
+
+def test_lengths_come_from_texts_times_and_file_sizes(tmp_path):
+    store = make_sounds(tmp_path, [800, 16000], text=["é", "four"], start=[0.5, 0], end=[2.0, np.nan])
+    np.testing.assert_array_equal(job.rough_lengths(store, "text"), [2, 4])
+    known, guessed = job.rough_lengths(store, "audio")
+    assert known == 1.5
+    assert guessed == pytest.approx(1.0, rel=0.01)
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 8])
+def test_shards_are_a_partition_and_of_about_equal_length(of):
+    lengths = np.random.default_rng(0).gamma(2, 3, 400)
+    parts = [job.Shard(number, of).members(lengths) for number in range(1, of + 1)]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(400))
+    sums = [lengths[part].sum() for part in parts]
+    assert max(sums) < 1.15 * min(sums)

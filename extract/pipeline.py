@@ -1,0 +1,330 @@
+"""The job at work: read, pack, encode and write overlap, so that the slowest of them sets the pace.
+
+Media are decoded in worker processes, once for all encoders of their modality. What was read is gathered into the
+batches that were planned for each encoder; a batch is then packed in one thread, encoded in a second and written in a
+third. What a reader gives as vectors goes straight to be written.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mixed_signals.extract.encoders.base import Encoded, Encoder, NetworkEncoder
+from mixed_signals.extract.job import Task, clips_of, rough_lengths
+from mixed_signals.extract.line import Line
+from mixed_signals.extract.reading import Decoded, Read, reading
+from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
+from mixed_signals.store.provenance import MODALITIES, library_versions
+from mixed_signals.store.terminal import describe_gap
+
+_TIMEOUT = 600.0
+
+
+@dataclass
+class Options:
+    """How a job is run; none of it changes a vector.
+
+    Attributes
+    ----------
+    workers : int, optional
+        Processes that decode. By default one for each core, or a quarter of them where networks run on the processor.
+    timeout : float
+        Seconds after which an utterance is given up.
+    max_failures : int or float, optional
+        The job stops when more rows of a feature set fail: a number of them, or (below 1) a share of those planned.
+    """
+
+    workers: int | None = None
+    timeout: float = _TIMEOUT
+    max_failures: float | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of one task.
+
+    Attributes
+    ----------
+    task : Task
+    features : FeatureSet
+        As it is on disk now.
+    spent : dict
+        Where the time went, as the feature set's log has it.
+    """
+
+    task: Task
+    features: FeatureSet
+    spent: dict[str, Any] = field(default_factory=dict)
+
+
+class TooManyFailures(MixedSignalsError):  # noqa: N818 - reads as what it says
+    """More rows failed than the caller allows."""
+
+
+def prepare(tasks: Sequence[Task]) -> None:
+    """Bring what the tasks need onto this machine, before any of them begins.
+
+    Raises
+    ------
+    MixedSignalsError
+        If weights cannot be had, or the system lacks a library.
+    """
+    for encoder in _distinct(task.encoder for task in tasks if not task.idle):
+        encoder.prepare()
+
+
+def run(
+    store: Store,
+    tasks: Sequence[Task],
+    options: Options | None = None,
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Outcome]:
+    """Make the feature sets of one or more modalities. What is written stays, whatever happens later.
+
+    Parameters
+    ----------
+    store : Store
+    tasks : sequence of Task
+        From `plan`, after `prepare`.
+    options : Options, optional
+    on_progress : callable, optional
+        Called with the number of rows just written, of any feature set.
+
+    Returns
+    -------
+    list of Outcome
+        In the order of the tasks.
+
+    Raises
+    ------
+    TooManyFailures
+        If more rows fail than the options allow.
+    MixedSignalsError
+        If a reader cannot be loaded, or another process writes the same feature set.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for modality in MODALITIES:
+        mine = [task for task in tasks if task.recipe.modality == modality]
+        busy = [task for task in mine if not task.idle]
+        spent = _Modality(store, busy, options or Options(), on_progress).run() if busy else {}
+        for task in mine:
+            if task.path.exists():
+                outcomes[task.key] = Outcome(task, FeatureSet(task.path), spent.get(task.key, {}))
+    return [outcomes[task.key] for task in tasks if task.key in outcomes]
+
+
+@dataclass
+class _Batch:
+    """Utterances that an encoder gets together, and for which of its tasks."""
+
+    encoder: int
+    rows: np.ndarray  # corpus positions
+    tasks: list[int]
+    waits_for: int
+    reads: dict[int, Read] = field(default_factory=dict)
+    content: Any = None  # what the next step takes
+
+    def ready(self) -> list[Read]:
+        """Return what was read, in the order of the rows."""
+        return [self.reads[row] for row in self.rows.tolist()]
+
+    def values(self) -> list[Any]:
+        """Return what there is to encode."""
+        return [read.value for read in self.ready() if read.status == Status.OK]
+
+
+class _Modality:
+    """One run of all the tasks of one modality."""
+
+    def __init__(
+        self,
+        store: Store,
+        tasks: Sequence[Task],
+        options: Options,
+        on_progress: Callable[[int], None] | None,
+    ) -> None:
+        self.tasks, self.options = tasks, options
+        self.modality = tasks[0].recipe.modality
+        self.encoders = _distinct(task.encoder for task in tasks)
+        self.clips = clips_of(store, with_media=self.modality != "text")
+        self.lengths = rough_lengths(store, self.modality)
+        self.ids = store.corpus.id_bytes
+        self.on_progress = on_progress or (lambda rows: None)
+        self.failed = [0] * len(tasks)
+        self.spent = [defaultdict[str, float](float) for _ in self.encoders]
+        self.media_seconds = self.decode_seconds = 0.0
+
+    def run(self) -> dict[str, dict[str, Any]]:
+        """Make the feature sets; return where the time went, by key."""
+        began = time.perf_counter()
+        with ExitStack() as stack:
+            self.writers = [stack.enter_context(self._writer(task)) for task in self.tasks]
+            batches = self._batches()
+            before = [int(task.plan.rows.size) for task in self.tasks]
+            try:
+                if batches:
+                    self._work(stack, batches)
+            finally:
+                wall = time.perf_counter() - began
+                spent = {task.key: self._summary(task, wall) for task in self.tasks}
+                for task, writer, rows in zip(self.tasks, self.writers, before, strict=True):
+                    if rows:
+                        writer.note(spent[task.key])
+        return spent
+
+    def _writer(self, task: Task) -> FeatureWriter:
+        members = task.members
+        return FeatureWriter(
+            task.path,
+            task.recipe,
+            self.ids[members],
+            task.row_hashes,
+            task.output.dimensions,
+            entry_hashes=task.entry_hashes,
+            versions=library_versions(task.encoder.libraries),
+            retry_failed=task.retry_failed,
+            batches=lambda rows: [
+                rows[np.sort(batch)] for batch in task.encoder.batches(self.lengths[members[rows]])
+            ],
+        )
+
+    def _batches(self) -> list[_Batch]:
+        """Return every encoder's batches, those of long utterances first; tasks that want the same share one."""
+        shared: dict[tuple[int, bytes], _Batch] = {}
+        for number, (task, writer) in enumerate(zip(self.tasks, self.writers, strict=True)):
+            encoder = self.encoders.index(task.encoder)
+            for planned in writer.batches:
+                rows = task.members[planned]
+                batch = shared.setdefault(
+                    (encoder, rows.tobytes()), _Batch(encoder, rows, [], waits_for=len(rows))
+                )
+                batch.tasks.append(number)
+        return sorted(shared.values(), key=lambda batch: -self.lengths[batch.rows].max())
+
+    def _work(self, stack: ExitStack, batches: list[_Batch]) -> None:
+        wanted: dict[int, list[_Batch]] = defaultdict(list)
+        for batch in batches:
+            for row in batch.rows.tolist():
+                wanted[row].append(batch)
+        readers = [encoder.reader for encoder in self.encoders]
+        workers, timeout = self._workers(), self.options.timeout
+        with reading(readers, self.clips, list(wanted), workers=workers, timeout=timeout) as decoded:
+            for encoder, spent in zip(self.encoders, self.spent, strict=True):
+                if isinstance(encoder, NetworkEncoder):
+                    loading = time.perf_counter()
+                    encoder.load()
+                    stack.callback(encoder.close)
+                    spent["load"] = time.perf_counter() - loading
+            self.line = Line([self._pack, self._encode, self._write])
+            stack.callback(self.line.stop)
+            for one in decoded:
+                self._take(one, wanted.pop(one.row))
+            self.line.finish()
+
+    def _workers(self) -> int:
+        cores = os.cpu_count() or 1
+        on_processor = any(getattr(encoder, "device", "") == "cpu" for encoder in self.encoders)
+        return self.options.workers or max(1, cores // 4 if on_processor else cores)
+
+    def _take(self, decoded: Decoded, batches: list[_Batch]) -> None:
+        """Put what was read of an utterance where it is wanted, and send on the batches that are complete."""
+        self.media_seconds += decoded.media_seconds
+        self.decode_seconds += decoded.work_seconds
+        for batch in batches:
+            batch.reads[decoded.row] = decoded.reads[batch.encoder]
+            batch.waits_for -= 1
+            if not batch.waits_for:
+                self.line.put(batch)
+
+    def _pack(self, batch: _Batch) -> _Batch:
+        encoder, began = self.encoders[batch.encoder], time.perf_counter()
+        if isinstance(encoder, NetworkEncoder) and (values := batch.values()):
+            batch.content = encoder.pack(values)
+        self.spent[batch.encoder]["pack"] += time.perf_counter() - began
+        return batch
+
+    def _encode(self, batch: _Batch) -> _Batch:
+        encoder, began = self.encoders[batch.encoder], time.perf_counter()
+        values = batch.values()
+        if isinstance(encoder, NetworkEncoder):
+            made = iter(encoder.encode(batch.content) if values else [])
+        else:
+            made = iter([Encoded(Status.OK, vectors) for vectors in values])
+        batch.content = [
+            next(made) if read.status == Status.OK else Encoded(read.status, reason=read.reason)
+            for read in batch.ready()
+        ]
+        batch.reads.clear()
+        self.spent[batch.encoder]["encode"] += time.perf_counter() - began
+        return batch
+
+    def _write(self, batch: _Batch) -> None:
+        began = time.perf_counter()
+        for number in batch.tasks:
+            task, encoded = self.tasks[number], batch.content
+            rows = np.searchsorted(task.members, batch.rows)
+            vectors, status, reasons = _columns(encoded, task)
+            written = self.writers[number].write(rows, vectors, status, reasons)
+            self.failed[number] += status.count(Status.FAILED)
+            self._stop_if_too_many(number, batch, status, reasons)
+            self.on_progress(written)
+        self.spent[batch.encoder]["write"] += time.perf_counter() - began
+
+    def _stop_if_too_many(
+        self, number: int, batch: _Batch, status: Sequence[Status], reasons: Sequence[str]
+    ) -> None:
+        limit, task = self.options.max_failures, self.tasks[number]
+        if limit is None:
+            return
+        allowed = limit * len(task.plan.rows) if limit < 1 else limit
+        if self.failed[number] > allowed:
+            at = list(status).index(Status.FAILED)
+            last = self.clips[batch.rows[at]].utterance_id
+            raise TooManyFailures(
+                f"{task.key}: stopped, {self.failed[number]:,} of {len(task.plan.rows):,} rows failed, more than "
+                f"--max-failures allows; the last: {describe_gap('failed', reasons[at], [last])}; what was done is kept"
+            )
+
+    def _summary(self, task: Task, wall: float) -> dict[str, Any]:
+        number = self.encoders.index(task.encoder)
+        line, spent = getattr(self, "line", None), self.spent[number]
+        rows = len(task.plan.rows)
+        return {
+            "rows": rows,
+            "seconds": round(wall, 3),
+            "waited_for_decoding": round(line.waited[1], 3) if line else 0.0,
+            "loading": round(spent["load"], 3),
+            "packing": round(spent["pack"], 3),
+            "encoding": round(spent["encode"], 3),
+            "writing": round(spent["write"], 3),
+            "decoding": round(self.decode_seconds, 3),
+            "workers": self._workers() if self.modality != "text" else 0,
+            "media_seconds": round(self.media_seconds, 3),
+            "device": getattr(task.encoder, "device", "cpu"),
+        }
+
+
+def _columns(encoded: Sequence[Encoded], task: Task) -> tuple[np.ndarray, list[Status], list[str]]:
+    width = len(task.output.dimensions)
+    vectors = np.full((len(encoded), width), np.nan, np.float32)
+    for row, one in enumerate(encoded):
+        if one.status == Status.OK:
+            vector = one.vectors[task.number]
+            if vector.shape != (width,):
+                raise ValueError(f"the encoder gave a vector of shape {vector.shape}, not ({width},)")
+            vectors[row] = vector
+    return vectors, [one.status for one in encoded], [one.reason for one in encoded]
+
+
+def _distinct(encoders: Iterable[Encoder]) -> list[Encoder]:
+    """Return each encoder once, in order."""
+    return list({id(encoder): encoder for encoder in encoders}.values())

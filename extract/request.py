@@ -1,0 +1,74 @@
+"""What one call of ``extract-features`` asks for, apart from the device; small enough to hand to other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mixed_signals.extract.encoders import make_encoder
+from mixed_signals.extract.encoders.base import Encoder
+from mixed_signals.extract.job import Shard, Task, plan
+from mixed_signals.store import Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which encoders, on which store, and how.
+
+    Attributes
+    ----------
+    store : Path
+    encoders : tuple of (modality, encoder)
+        Each as it is written on the command line, ``NAME[:LAYERS[:POOLINGS]]``.
+    media_root : Path, optional
+        Where the media are now, if not where the corpus says.
+    revisions : mapping of str to str
+        Revisions of hub models, by the name that is asked for.
+    dtype : str
+        Precision of computing.
+    frame_rate : float, optional
+        Pictures a second, of video encoders.
+    name, store_dtype, retry_failed
+        As `plan` takes them.
+    """
+
+    store: Path
+    encoders: tuple[tuple[str, str], ...]
+    media_root: Path | None = None
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = "float32"
+    frame_rate: float | None = None
+    name: str = ""
+    store_dtype: str = "float32"
+    retry_failed: bool = False
+
+    def open(self) -> Store:
+        """Open the store."""
+        return Store.open(self.store, media_root=self.media_root)
+
+    def make_encoders(self, device: str = "auto", *, fetch: bool = True) -> list[Encoder]:
+        """Return the encoders, without their networks loaded."""
+        return [
+            make_encoder(
+                modality,
+                spec,
+                revision=self.revisions.get(spec.partition(":")[0], ""),
+                device=device,
+                dtype=self.dtype,
+                frame_rate=self.frame_rate if modality == "video" else None,
+                fetch=fetch,
+            )
+            for modality, spec in self.encoders
+        ]
+
+    def plan(self, store: Store, encoders: list[Encoder], shard: Shard | None = None) -> list[Task]:
+        """Say what would be made."""
+        return plan(
+            store,
+            encoders,
+            name=self.name,
+            store_dtype=self.store_dtype,
+            retry_failed=self.retry_failed,
+            shard=shard,
+        )

@@ -1,0 +1,117 @@
+"""What the extraction job prints: the plan before it, and after it what was made, what was not, and where time went."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from mixed_signals.extract.checking import Checked
+from mixed_signals.extract.job import Task
+from mixed_signals.extract.pipeline import Outcome
+from mixed_signals.store import FeatureSet, Status, Store
+from mixed_signals.store.terminal import counted, describe_gap, describe_ids, stderr, stdout
+
+
+def print_plan(tasks: Sequence[Task]) -> None:
+    """Say of each feature set which rows are to be made, and why."""
+    for task in tasks:
+        of = f"{len(task.members):,}"
+        why = ", ".join(f"{n:,} of {of}: {reason}" for reason, n in task.plan.reasons.items())
+        if task.plan.dropped:
+            why += f"{', ' if why else ''}{task.plan.dropped:,} no longer in the corpus: dropped"
+        if task.without:
+            why += f" ({task.without:,} without {'text' if task.recipe.modality == 'text' else 'media'})"
+        stdout().print(f"{task.key}: {why or 'nothing to do'}", highlight=False)
+        if len(task.gone):
+            line = f"{task.key}: vectors are kept whose media are gone: {describe_ids(task.gone.tolist())}"
+            _warn(line)
+
+
+def print_unmerged(store: Store, tasks: Sequence[Task]) -> None:
+    """Warn of shards that a job which makes the whole feature set leaves alone."""
+    shards = store.shards()
+    for task in tasks:
+        if task.key in shards and task.path == store.feature_path(*task.key.split("/", 1)):
+            n = counted(len(shards[task.key]), "shard")
+            _warn(f"{task.key}: {n} not merged; mixed-signals store merge takes what is in them")
+
+
+def print_made(sets: Sequence[FeatureSet]) -> None:
+    """Print how many rows of each feature set there are, and list those that there are not."""
+    table = _table("feature set", "dims", "ok", "missing", "failed", "pending")
+    gaps: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for features in sets:
+        counts = features.coverage
+        numbers = (f"{counts[status]:,}" for status in ("ok", "missing", "failed", "pending"))
+        table.add_row(features.key, str(features.shape[1]), *numbers)
+        for status, reason, ids in features.gaps():
+            if status != Status.PENDING:
+                gaps[status.name, reason, tuple(ids)].append(features.key)
+    stdout().print(table)
+    for (said, why, those), keys in gaps.items():
+        others = f" and {counted(len(keys) - 1, 'other')}" if len(keys) > 1 else ""
+        _warn(f"{keys[0]}{others}: {describe_gap(said, why, list(those))}")
+
+
+def print_time(outcomes: Sequence[Outcome]) -> None:
+    """Print where the time of each encoder went: the wall time, and its stages, which overlap."""
+    of_encoders: dict[int, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.spent:
+            of_encoders[id(outcome.task.encoder)].append(outcome)
+    if not of_encoders:
+        return
+    parts = {
+        "load": "loading",
+        "decode*": "decoding",
+        "waited**": "waited_for_decoding",
+        "pack": "packing",
+        "encode": "encoding",
+        "write": "writing",
+    }
+    table = _table("seconds", "in all", *parts, "rows/s", "media s/s")
+    workers = 0
+    for made in of_encoders.values():
+        said, first = made[0].spent, made[0].features
+        wall = max(said["seconds"], 1e-9)
+        media = f"{said['media_seconds'] / wall:.1f}" if said["media_seconds"] else ""
+        name = first.key if len(made) == 1 else f"{first.key} +{len(made) - 1}"
+        times = (f"{said[part]:.1f}" for part in parts.values())
+        table.add_row(name, f"{said['seconds']:.1f}", *times, f"{said['rows'] / wall:.1f}", media)
+        workers = max(workers, said["workers"])
+    stdout().print(table)
+    once = (
+        f"  * {counted(workers, 'worker')} together, once for all encoders of a modality" if workers else ""
+    )
+    stdout().print(f"{once}  ** the network, for something to encode", style="dim", highlight=False)
+
+
+def print_checked(checked: Sequence[Checked]) -> None:
+    """Print how far vectors made together are from those made alone."""
+    table = _table("encoder", "layer", "pooling", "compared", "difference", "allowed", "")
+    for one in checked:
+        table.add_row(
+            one.encoder,
+            one.layer,
+            one.pooling,
+            str(one.n),
+            f"{one.difference:.1e}",
+            f"{one.tolerance:.0e}",
+            "ok" if one.ok else "[red]too far[/]",
+        )
+    stdout().print(table)
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _warn(line: str) -> None:
+    stderr().print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)

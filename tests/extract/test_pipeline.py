@@ -1,0 +1,227 @@
+"""The stages at work: decoded once for all, faults kept apart, stopped when it goes wrong, several processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_encoders import BatchedSeconds, Lengths, Seconds, make_sound, make_sounds, make_store, run
+
+from mixed_signals.extract import job, parcels
+from mixed_signals.extract.line import Line
+from mixed_signals.extract.pipeline import Options, TooManyFailures
+from mixed_signals.store import Corpus, Status, Store
+from mixed_signals.store.merging import merge
+
+LENGTHS = [800 + 160 * (7 * i % 13) for i in range(24)]
+
+
+def test_one_decoding_serves_every_encoder_of_a_modality(tmp_path, monkeypatch):
+    store = make_sounds(tmp_path, LENGTHS)
+    outcomes = run(store, Seconds(), BatchedSeconds(rows=5), Seconds("twice", rate=16_000))
+    keys = [outcome.features.key for outcome in outcomes]
+    assert keys == ["audio/seconds", "audio/batched", "audio/batched.1.max", "audio/twice"]
+    for outcome in outcomes:
+        factor = 2 if outcome.features.key == "audio/twice" else 1
+        np.testing.assert_allclose(outcome.features.embedding[:, 0], np.multiply(LENGTHS, factor), atol=40)
+    (decoded,) = {outcome.spent["media_seconds"] for outcome in outcomes}
+    assert decoded == pytest.approx(sum(LENGTHS) / 8000, rel=0.01)  # once, not once for each
+    together = outcomes[2].features.embedding[:, 1]
+    assert sorted(together) == [4] * 4 + [5] * 20
+
+
+def test_layers_of_one_pass_are_made_in_one_pass_and_added_later(tmp_path):
+    store = make_store(tmp_path, ["a", "bb", "ccc"])
+    run(store, Lengths())
+    both = Lengths(), Lengths(name="other")
+    run(store, *both)
+    assert [len(one.seen) for one in both] == [0, 3]
+
+
+def test_a_file_that_crashes_hangs_or_raises_costs_its_own_row(tmp_path):
+    lengths = [801, *LENGTHS, 802, 803]
+    store = make_sounds(tmp_path, lengths)
+    began = time.monotonic()
+    (outcome,) = run(
+        store, Seconds(exits=[801], hangs=[802], raises=[803]), options=Options(workers=2, timeout=2)
+    )
+    assert time.monotonic() - began < 30
+    features = outcome.features
+    bad = {
+        0: "crashed its decoder (exit code 3)",
+        len(lengths) - 2: "not read within 2 s",
+        len(lengths) - 1: "ArithmeticError: 803 samples",
+    }
+    assert {row: features.reasons[row] for row in np.flatnonzero(features.status == Status.FAILED)} == bad
+    good = [row for row in range(len(lengths)) if row not in bad]
+    np.testing.assert_array_equal(features.embedding[good, 0], np.array(lengths)[good])
+
+
+@pytest.mark.parametrize("limit", [2, 0.1])
+def test_a_job_that_goes_wrong_is_stopped(tmp_path, limit):
+    said = ["x", "broken", "y", "broken", "z", "broken"] + ["x"] * 14
+    store = make_store(tmp_path, said)
+    with pytest.raises(TooManyFailures, match="stopped, 3 of 20 rows failed"):
+        run(store, Lengths(rows=1), options=Options(max_failures=limit))
+    assert store["text/lengths"].coverage["failed"] == 3
+    (outcome,) = run(store, Lengths(rows=1), options=Options(max_failures=limit))  # those are done with
+    assert outcome.features.coverage["ok"] == 17
+
+
+def test_as_many_failures_as_are_allowed_stop_nothing(tmp_path):
+    store = make_store(tmp_path, ["broken", "broken", "x", "y"])
+    (outcome,) = run(store, Lengths(), options=Options(max_failures=2))
+    assert outcome.features.coverage == {"pending": 0, "ok": 2, "missing": 0, "failed": 2}
+
+
+def test_an_error_of_the_network_ends_the_job_and_keeps_what_is_written(tmp_path):
+    class Lost(Lengths):
+        def encode(self, packed):
+            if len(self.seen) >= 8:
+                raise RuntimeError("the device is lost")
+            return super().encode(packed)
+
+    store = make_store(tmp_path, ["x"] * 20)
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        run(store, Lost())
+    assert store["text/lengths"].coverage["ok"] == 8
+    assert not [thread for thread in threading.enumerate() if "_work" in thread.name]
+
+
+def test_shards_made_apart_and_merged_are_the_whole(tmp_path):
+    store = make_sounds(tmp_path, LENGTHS)
+    (whole,) = run(store, Seconds("whole"))
+    for number in (2, 1, 3):
+        (outcome,) = run(store, Seconds(), shard=job.Shard(number, 3))
+        assert len(outcome.features) == 8
+    assert store.feature_sets() == ["audio/whole"]
+    merged = merge(store, "audio/seconds")
+    np.testing.assert_array_equal(merged.embedding, whole.features.embedding)
+    (again,) = run(store, Seconds())
+    assert again.task.idle
+
+
+def test_shards_add_to_what_is_there_and_follow_a_corpus_that_changed(tmp_path):
+    store = make_sounds(tmp_path, LENGTHS)
+    run(store, Seconds())
+    for old, new in (("u03", "renamed"), ("u04", "longer")):
+        (tmp_path / "media" / f"{old}.wav").rename(tmp_path / "media" / f"{new}.wav")
+    make_sound(tmp_path / "media" / "longer.wav", 4000)
+    media = [
+        {"u03.wav": "renamed.wav", "u04.wav": "longer.wav"}.get(m, m)
+        for m in store.corpus.utterances["media"]
+    ]
+    changed = Corpus("c", store.corpus.utterances.assign(media=media), media_root=tmp_path / "media")
+    store = Store.create(store.path, changed, replace=True)
+    for number in (1, 2):
+        run(store, Seconds(), shard=job.Shard(number, 2))
+    merged = merge(store, "audio/seconds")
+    assert merged.embedding[4, 0] == 4000
+    assert np.delete(merged.embedding[:, 0], 4).tolist() == np.delete(LENGTHS, 4).tolist()
+    assert run(store, Seconds())[0].task.idle
+    assert store.shards() == {}
+
+
+def test_the_log_says_where_the_time_went(tmp_path):
+    class Slow(Lengths):
+        def encode(self, packed):
+            time.sleep(0.05)
+            return super().encode(packed)
+
+    (outcome,) = run(make_store(tmp_path, ["x"] * 20), Slow())
+    said = outcome.features.jobs[-1]
+    assert said == outcome.spent
+    assert 0.25 <= said["encoding"] <= said["seconds"]
+    assert said["rows"] == 20
+
+
+def test_stages_overlap(tmp_path):
+    """Reading, packing, encoding and writing of 10 batches, each 50 ms, end long before 40 times 50 ms."""
+    began = time.monotonic()
+    line = Line([lambda item: time.sleep(0.05) or item] * 4)
+    for number in range(10):
+        line.put(number)
+    line.finish()
+    assert time.monotonic() - began < 13 * 0.05 + 0.5
+    assert line.waited[3] >= 0.1
+
+
+def test_a_stopped_line_ends_what_it_began_and_nothing_else():
+    done = []
+    line = Line([lambda item: time.sleep(0.05) or item, done.append])
+    for number in range(4):
+        line.put(number)
+    line.stop()
+    assert done == sorted(done)
+    assert 1 <= len(done) < 4
+
+
+def test_parcels_bring_arrays_as_they_were(tmp_path):
+    content = {"small": np.arange(3), "large": [np.random.default_rng(0).random((200, 300)), "text"]}
+    for folder in (tmp_path, tmp_path / "not there"):
+        parcel = parcels.send(content, folder)
+        assert bool(parcel.path) == folder.exists()
+        got = parcels.receive(parcel)
+        np.testing.assert_array_equal(got["large"][0], content["large"][0])
+        np.testing.assert_array_equal(got["small"], content["small"])
+        got["large"][0][:] = 0  # networks may write into what they get
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spool_of_a_killed_process_is_swept_away():
+    with parcels.spool_folder() as folder:
+        left = folder.parent / "mixed-signals-999999999-x"
+        left.mkdir()
+        mine = folder.parent / f"mixed-signals-{os.getpid()}-y"
+        mine.mkdir()
+        with parcels.spool_folder():
+            assert not left.exists()
+            assert folder.exists()
+            assert mine.exists()
+        mine.rmdir()
+    assert not folder.exists()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from small_encoders import Seconds, run
+from mixed_signals.store import Store
+if __name__ == "__main__":
+    run(Store.open(sys.argv[1]), Seconds(hangs=[960]))
+"""
+
+
+def test_ctrl_c_leaves_no_process_behind(tmp_path):
+    store = make_sounds(tmp_path, LENGTHS)
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    here = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(store.path)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    path = store.feature_path("audio", "seconds")
+    deadline = time.monotonic() + 60
+    while not (path.exists() and store["audio/seconds"].ok.sum() >= 10) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in said
+    left = True
+    while left and time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            left = False
+        time.sleep(0.1)
+    assert not left
+    assert 10 <= store["audio/seconds"].ok.sum() < len(LENGTHS)
