@@ -167,7 +167,7 @@ def _run(
         return
     prepare(tasks)
     rows = sum(len(task.plan.rows) for task in tasks)
-    if len(devices) > 1:
+    if len(devices) > 1 and not all(task.idle for task in tasks):
         with progress(f"on {len(devices)} devices", rows) as advance:
             sets = run_on_devices(
                 request, [task.key for task in tasks], devices, options, on_progress=advance
@@ -221,7 +221,7 @@ def _devices(several: list[str] | None, one: str) -> list[str]:
         return [one]
     from mixed_signals.extract.devices import pick_devices
 
-    return pick_devices(split_values(several))
+    return pick_devices(name.strip() for value in several for name in value.split(","))  # one may come twice
 
 
 def _revisions(values: list[str] | None, wanted: tuple[tuple[str, str], ...]) -> dict[str, str]:
