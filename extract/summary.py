@@ -57,36 +57,30 @@ def print_made(sets: Sequence[FeatureSet]) -> None:
 
 
 def print_time(outcomes: Sequence[Outcome]) -> None:
-    """Print where the time of each encoder went: the wall time, and its stages, which overlap."""
+    """Print where the time of each encoder went: all of it, and its stages, which overlap."""
     of_encoders: dict[int, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.spent:
             of_encoders[id(outcome.task.encoder)].append(outcome)
     if not of_encoders:
         return
-    parts = {
-        "load": "loading",
-        "decode*": "decoding",
-        "waited**": "waited_for_decoding",
-        "pack": "packing",
-        "encode": "encoding",
-        "write": "writing",
-    }
-    table = _table("seconds", "in all", *parts, "rows/s", "media s/s")
+    table = _table("seconds", "all", "read*", "load", "wait**", "encode", "write", "rows/s", "speed")
     workers = 0
     for made in of_encoders.values():
-        said, first = made[0].spent, made[0].features
+        task, said = made[0].task, made[0].spent
         wall = max(said["seconds"], 1e-9)
-        media = f"{said['media_seconds'] / wall:.1f}" if said["media_seconds"] else ""
-        name = first.key if len(made) == 1 else f"{first.key} +{len(made) - 1}"
-        times = (f"{said[part]:.1f}" for part in parts.values())
+        parts = ["decoding", "loading", "waited_for_decoding", "encoding", "writing"]
+        times = [f"{said[part]:.1f}" for part in parts]
+        if task.encoder.in_workers:
+            times[1:4] = [""] * 3
+        media = f"{said['media_seconds'] / wall:.1f}x" if said["media_seconds"] else ""
+        name = f"{task.recipe.modality}/{task.encoder.name}"
         table.add_row(name, f"{said['seconds']:.1f}", *times, f"{said['rows'] / wall:.1f}", media)
         workers = max(workers, said["workers"])
     stdout().print(table)
-    once = (
-        f"  * {counted(workers, 'worker')} together, once for all encoders of a modality" if workers else ""
-    )
-    stdout().print(f"{once}  ** the network, for something to encode", style="dim", highlight=False)
+    of = f" of {counted(workers, 'worker')} together, once for all encoders of a modality" if workers else ""
+    note = f" * reading{of}\n** of the network, for something to encode; speed: seconds of media per second"
+    stdout().print(note, style="dim", highlight=False)
 
 
 def print_checked(checked: Sequence[Checked]) -> None:
@@ -106,8 +100,8 @@ def print_checked(checked: Sequence[Checked]) -> None:
 
 
 def _table(first: str, *columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     return table

@@ -76,9 +76,10 @@ class Recipe:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that identify the recipe.
 
-        What stands at its default does not count, so a field that a later version adds changes no old fingerprint.
+        What stands at its default does not count, so a field that a later version adds changes no old fingerprint; nor
+        does the revision, since the weights' hash says what it came to.
         """
-        said = asdict(self)
+        said = asdict(self) | {"revision": ""}
         return fingerprint({name: said[name] for name in said if said[name] != _DEFAULTS[name]})
 
 

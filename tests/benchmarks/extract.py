@@ -23,9 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
-import torch
-import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmark_rows import Rows, arguments_of, take_turns
@@ -49,7 +46,7 @@ class Size:
     full: bool
 
 
-FULL = Size(400, 48, 5, full=True)
+FULL = Size(400, 32, 5, full=True)
 SMALL = Size(64, 8, 2, full=False)
 
 
@@ -62,6 +59,8 @@ def sentences(n: int) -> list[str]:
 
 def write_sounds(folder: Path, n: int) -> list[Path]:
     """Write made-up recordings of 1 to 6 seconds."""
+    import soundfile
+
     rng = np.random.default_rng(1)
     paths = []
     for number in range(n):
@@ -84,6 +83,7 @@ def embed(encoder: NetworkEncoder, texts: Sequence[str]) -> np.ndarray:
 
 
 def text(rows: Rows, size: Size, device: str) -> None:
+    import transformers
     from sentence_transformers import SentenceTransformer
 
     folder, texts = str(weights.fetch("minilm")), sentences(size.texts)
@@ -117,6 +117,9 @@ def text(rows: Rows, size: Size, device: str) -> None:
 
 def hubert(folder: Path) -> str:
     """Save a network of HuBERT-base's shape with made-up weights."""
+    import torch
+    import transformers
+
     torch.manual_seed(0)
     transformers.HubertModel(transformers.HubertConfig()).save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
@@ -125,10 +128,12 @@ def hubert(folder: Path) -> str:
 
 def videomae(folder: Path) -> str:
     """Save a network of VideoMAE-base's shape with made-up weights."""
-    torch.manual_seed(0)
-    transformers.VideoMAEModel(transformers.VideoMAEConfig()).save_pretrained(folder)
+    import torch
+    import transformers
     from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
+    torch.manual_seed(0)
+    transformers.VideoMAEModel(transformers.VideoMAEConfig()).save_pretrained(folder)
     VideoMAEImageProcessorPil().save_pretrained(folder)
     return str(folder)
 
@@ -162,6 +167,10 @@ def speech(rows: Rows, folder: Path, paths: list[Path], size: Size, device: str)
 
 
 def _hubert_loop(encoder: Any, device: str) -> Callable[[Path], np.ndarray]:
+    import soundfile
+    import torch
+    import transformers
+
     folder = encoder.checkpoint.folder
     features = transformers.AutoFeatureExtractor.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder).eval().to(device)
@@ -176,6 +185,10 @@ def _hubert_loop(encoder: Any, device: str) -> Callable[[Path], np.ndarray]:
 
 
 def _whisper_loop(encoder: Any, device: str) -> Callable[[Path], np.ndarray]:
+    import soundfile
+    import torch
+    import transformers
+
     folder = encoder.checkpoint.folder
     features = transformers.WhisperFeatureExtractor.from_pretrained(folder)
     model = transformers.WhisperModel.from_pretrained(folder).get_encoder().eval().to(device)
@@ -203,11 +216,15 @@ class Waiting(NetworkEncoder):
             encoder.reader,
             encoder.outputs,
         )
-        self.batches = encoder.batches  # type: ignore[method-assign]
-        self.pack = encoder.pack  # type: ignore[method-assign]
 
     def load(self) -> None:
         return
+
+    def batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+        return self.inner.batches(lengths)
+
+    def pack(self, inputs: Sequence[Any]) -> Any:
+        return self.inner.pack(inputs)
 
     def encode(self, packed: Any) -> list[Encoded]:
         time.sleep(self.seconds)
@@ -217,6 +234,8 @@ class Waiting(NetworkEncoder):
 
 def overlap(rows: Rows, folder: Path, paths: list[Path], size: Size) -> None:
     """Time every stage alone, on one thread each, and then the whole job."""
+    import torch
+
     torch.set_num_threads(1)
     encoder: Any = make_encoder("audio", str(folder / "hubert-base-shape"), device="cpu")
     encoder.load()
@@ -258,6 +277,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def gpu(rows: Rows, folder: Path) -> None:
     """Measure how much of the GPU's bfloat16 matmul rate base-size networks reach, encoding what is packed already."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     peak = matmul_rate()
@@ -298,6 +318,8 @@ def gpu(rows: Rows, folder: Path) -> None:
 
 def matmul_rate(n: int = 8192) -> float:
     """Return the FLOP/s of a large bfloat16 matrix product, the best of ten."""
+    import torch
+
     a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     best = float("inf")
     for _ in range(10):
@@ -323,6 +345,9 @@ def main() -> None:
     arguments = arguments_of(__doc__, small="fewer texts and recordings, fewer repetitions")
     size = SMALL if arguments.small else FULL
     rows = Rows(full=size.full)
+    import torch  # here, so that worker processes, which import this file, need not
+    import transformers
+
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:

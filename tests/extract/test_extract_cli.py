@@ -51,7 +51,7 @@ def test_one_call_makes_what_it_says(store, bert):
     names = [f"text/tiny-bert.{layer}.{how}" for layer in ("0", "1", "last") for how in ("mean", "std")]
     assert store.feature_sets() == sorted(names)
     assert all(store[name].ok.all() for name in names)
-    assert "text/tiny-bert.0.mean +5" in said  # one pass made the six
+    assert said.count("text/tiny-bert ") == 1  # one pass made the six
     assert "nothing to do" in call(store, "--text", f"{bert}:1:std", "--plan")
 
 
@@ -74,7 +74,9 @@ def test_what_goes_wrong_in_a_process_is_told_in_one_line(store, bert, tmp_path)
     assert "cpu: " in str(caught.value)
     assert "what was done is kept" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert [str(shard) for shard in store.shards()["text/tiny-bert"]] == ["1/2"]  # the other one's work is kept
+    assert [str(shard) for shard in store.shards()["text/tiny-bert"]] == [
+        "1/2"
+    ]  # the other one's work is kept
 
 
 def test_shards_are_left_to_be_merged(store, bert):
