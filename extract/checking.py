@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mixed_signals.extract.encoders.base import Encoded
 from mixed_signals.extract.encoders.passes import PassEncoder
 from mixed_signals.extract.job import clips_of, rough_lengths
 from mixed_signals.extract.reading import reading
@@ -81,12 +82,10 @@ def check(store: Store, encoder: PassEncoder, *, n: int = 16, workers: int = 1) 
         together = encoder.encode(encoder.pack(values))
     finally:
         encoder.close()
-    both = [
-        (a.vectors, b.vectors)
-        for a, b in zip(together, alone, strict=True)
-        if a.status == b.status == Status.OK
+    pairs = [
+        pair for pair in zip(together, alone, strict=True) if any(one.status == Status.OK for one in pair)
     ]
-    if len(both) < 2:
+    if len(pairs) < 2:
         reason = next((one.reason for one in [*together, *alone] if one.reason), "")
         raise MixedSignalsError(f"{encoder.name}: --check could not encode what it read ({reason})")
     return [
@@ -94,13 +93,17 @@ def check(store: Store, encoder: PassEncoder, *, n: int = 16, workers: int = 1) 
             encoder=encoder.name,
             layer=output.recipe.layer,
             pooling=output.recipe.pooling,
-            n=len(both),
-            difference=max(_distance(a[number], b[number]) for a, b in both),
+            n=len(pairs),
+            difference=float(np.max([_distance(*pair, number) for pair in pairs])),  # NaN counts
             tolerance=TOLERANCES[output.recipe.dtype],
         )
         for number, output in enumerate(encoder.outputs)
     ]
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(one - other) / max(float(np.linalg.norm(other)), 1e-12))
+def _distance(one: Encoded, other: Encoded, number: int) -> float:
+    """Return how far apart two vectors are; infinitely far if only one of them could be made."""
+    if one.status != other.status:
+        return float("inf")
+    a, b = one.vectors[number], other.vectors[number]
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-12))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ class Checkpoint:
         Of weights that were published as pickles, that of the pickles.
     revision : str
         Which revision of a hub model was asked for, if any.
+    stamps : tuple of tuple
+        Name, time of change and size of each file when the fingerprint was taken.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Checkpoint:
     config: dict[str, Any]
     fingerprint: str
     revision: str = ""
+    stamps: tuple[tuple[str, int, int], ...] = ()
 
     def json(self, file: str) -> Any:
         """Return what a JSON file beside the weights says; an empty dictionary if there is none."""
@@ -60,8 +63,9 @@ class Checkpoint:
         Raises
         ------
         MixedSignalsError
-            If the checkpoint cannot be read, or lacks weights that the class has: these would be random. It may lack
-            the layers called ``pooler``, which no encoder reads, and what only training needs.
+            If the checkpoint cannot be read, has changed since its fingerprint was taken, or lacks weights that the
+            class has: these would be random. It may lack the layers called ``pooler``, which no encoder reads, and
+            what only training needs.
         """
         import torch
         from safetensors import SafetensorError
@@ -84,6 +88,10 @@ class Checkpoint:
         ) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise MixedSignalsError(f"{self.name}: {self.folder} cannot be loaded ({reason})") from error
+        if self.stamps != _stamps(self.folder, [name for name, *_ in self.stamps]):
+            raise MixedSignalsError(
+                f"{self.name}: {self.folder} was changed after the job began: start it again"
+            )
         missing = sorted(key for key in info["missing_keys"] if not _NOT_READ.search(key))
         wrong = sorted(key for key, *_ in info["mismatched_keys"])
         for keys, fault in ((missing, "are not in its weights"), (wrong, "have other shapes in its weights")):
@@ -186,7 +194,7 @@ def _opened(name: str, folder: Path, revision: str, *, convert: bool) -> Checkpo
         raise MixedSignalsError(
             f"{name}: {folder / hub.CONFIG} names no model_type: use a model made for transformers"
         )
-    _refuse_what_is_not_followed(name, config)
+    _refuse_what_is_not_followed(name, folder, config)
     of_weights = hub.weight_files(folder)
     if not of_weights:
         wanted = f"{hub.SAFETENSORS[0]} or {hub.PICKLES[0]}, with every shard that an index names"
@@ -197,14 +205,26 @@ def _opened(name: str, folder: Path, revision: str, *, convert: bool) -> Checkpo
         for path in folder.glob(pattern)
         if path.is_file()
     )
-    hashes = {file: provenance.file_hash(folder / file) for file in (*others, *of_weights)}
-    fingerprint = provenance.fingerprint(hashes)
+    files = (*others, *of_weights)
+    stamps = _stamps(folder, files)
+    fingerprint = provenance.fingerprint({file: provenance.file_hash(folder / file) for file in files})
     if pickled.is_pickled(of_weights) and convert:
-        folder = pickled.converted(folder, of_weights, others, fingerprint)
-    return Checkpoint(name, folder, config, fingerprint, revision)
+        folder, stamps = pickled.converted(folder, of_weights, others, fingerprint), ()
+    return Checkpoint(name, folder, config, fingerprint, revision, stamps)
 
 
-def _refuse_what_is_not_followed(name: str, config: dict[str, Any]) -> None:
+def _stamps(folder: Path, files: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    """Return name, time of change and size of files; nothing of one that is not there."""
+    paths = [(file, folder / file) for file in files if (folder / file).is_file()]
+    return tuple((file, path.stat().st_mtime_ns, path.stat().st_size) for file, path in paths)
+
+
+def _refuse_what_is_not_followed(name: str, folder: Path, config: dict[str, Any]) -> None:
+    if (folder / "adapter_config.json").exists():
+        raise MixedSignalsError(
+            f"{name}: {folder} holds an adapter beside its weights, which is not followed: merge it into them first "
+            "(peft: merge_and_unload, save_pretrained)"
+        )
     if config.get("transformers_weights"):
         raise MixedSignalsError(
             f"{name}: its {hub.CONFIG} sends to other files of weights (transformers_weights), which is not followed: "

@@ -16,7 +16,8 @@ SIDE_FILES = (  # what makes the vectors, apart from the weights
     *("vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "dict.txt"),
     *("spm.model", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
-    *("modules.json", "sentence_bert_config.json", "[0-9]_Pooling/config.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+    "[0-9]_Pooling/config.json",
 )
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")

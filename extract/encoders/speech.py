@@ -12,14 +12,12 @@ import numpy as np
 
 from mixed_signals.extract.encoders.base import SoundReader
 from mixed_signals.extract.encoders.log_mel import LogMel, Mel
-from mixed_signals.extract.encoders.transformer import Readout, TransformerEncoder
+from mixed_signals.extract.encoders.transformer import TransformerEncoder
 from mixed_signals.extract.media import Unreadable
 from mixed_signals.store import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mixed_signals.extract.checkpoints import Checkpoint
 
 WINDOW_SECONDS = 30
 """No network is given more samples at once: attention costs the square of their number. Whisper takes no more."""
@@ -95,28 +93,21 @@ class WaveEncoder(SpeechEncoder):
     budgets = {"cpu": 16_000 * 5, "cuda": 320 * 32_768}  # noqa: RUF012 - in samples, of which 320 are a frame
     cost_of_one = 16_000.0
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        readouts: Sequence[Readout] = (),
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        config = checkpoint.config
+    def make_reader(self) -> Wave:
+        """Return what scales samples, and knows how many the network needs for a frame."""
+        config = self.checkpoint.config
         kind = config.get("model_type")
         if kind not in self.families or config.get("add_adapter"):
             raise UsageError(
-                f"--audio {checkpoint.name}: a {kind} network{' with an adapter' * (kind in self.families)} cannot be "
-                f"used: use one of {', '.join(self.families)}, or whisper"
+                f"--audio {self.checkpoint.name}: a {kind} network{' with an adapter' * (kind in self.families)} "
+                f"cannot be used: use one of {', '.join(self.families)}, or whisper"
             )
-        super().__init__(checkpoint, readouts, device=device, dtype=dtype)
         shortest = 1
         for kernel, stride in zip(
             reversed(config["conv_kernel"]), reversed(config["conv_stride"]), strict=True
         ):
             shortest = (shortest - 1) * stride + kernel
-        self.reader = Wave(rate=self.rate, normalise=self.normalise, shortest=shortest)
+        return Wave(rate=self.rate, normalise=self.normalise, shortest=shortest)
 
     def load(self) -> None:
         """Load the network."""
@@ -199,18 +190,11 @@ class WhisperEncoder(SpeechEncoder):
     least_cost = 1500.0
     reader: LogMel
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        readouts: Sequence[Readout] = (),
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(checkpoint, readouts, device=device, dtype=dtype)
-        self.reader = LogMel(
+    def make_reader(self) -> LogMel:
+        """Return what makes spectrograms."""
+        return LogMel(
             rate=self.rate,
-            bins=int(checkpoint.config["num_mel_bins"]),
+            bins=int(self.checkpoint.config["num_mel_bins"]),
             window=self.window,
             hop=self.hop,
             n_fft=int(self.extractor.get("n_fft", 400)),

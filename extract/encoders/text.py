@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixed_signals.extract.encoders import normalising
 from mixed_signals.extract.encoders.base import TextReader
-from mixed_signals.extract.encoders.transformer import Readout, TransformerEncoder
+from mixed_signals.extract.encoders.transformer import TransformerEncoder
 from mixed_signals.store import MixedSignalsError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mixed_signals.extract.checkpoints import Checkpoint
 
 _UNDECLARED = 512
 """Tokens of a window where neither tokenizer nor configuration says how many there may be."""
@@ -31,8 +30,11 @@ _OFFSET = (
     *("data2vec-text", "ibert", "longformer", "luke", "lilt", "esm"),
 )
 
-_LAYERS = ("encoder_layers", "num_hidden_layers", "num_layers", "n_layers", "n_layer")
-_WIDTH = ("hidden_size", "dim", "n_embd", "d_model")
+# Neighbouring tokens are mixed, or all of them, whatever the mask says, and so is padding.
+_SEES_PADDING = ("mobilebert", "convbert", "fnet", "nystromformer", "yoso", "canine")
+
+_LAYERS = ("encoder_layers", "num_encoder_layers", "num_hidden_layers", "num_layers", "n_layers", "n_layer")
+_WIDTH = ("hidden_size", "dim", "n_embd", "d_model", "emb_dim")
 
 _SENTENCE_POOLINGS = {
     "cls": "first",
@@ -81,6 +83,7 @@ class Tokens(TextReader):
         files = tokenizer.vocab_files_names.values()
         if files and not any((self.folder / file).is_file() for file in files):
             raise self._lacks("no vocabulary")  # for which transformers puts an empty one, without a word
+        normalising.complete(tokenizer, self.folder)
         self._tokenizer = tokenizer
         self._before, self._after = self._special()
 
@@ -141,16 +144,9 @@ class TextEncoder(TransformerEncoder):
     least_cost = 4.0
     reader: Tokens
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        readouts: Sequence[Readout] = (),
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(checkpoint, readouts, device=device, dtype=dtype)
-        self.reader = Tokens(checkpoint.name, checkpoint.folder, self.max_tokens)
+    def make_reader(self) -> Tokens:
+        """Return the tokenizer."""
+        return Tokens(self.checkpoint.name, self.checkpoint.folder, self.max_tokens)
 
     @cached_property
     def max_tokens(self) -> int:
@@ -181,6 +177,8 @@ class TextEncoder(TransformerEncoder):
         if mode := said.get("pooling_mode"):  # as sentence-transformers 6 writes it
             wanted = [mode] if isinstance(mode, str) else mode
         unknown = {*kinds} - {"Transformer", "Pooling", "Normalize"} | {*wanted} - {*_SENTENCE_POOLINGS}
+        if self.checkpoint.json("config_sentence_transformers.json").get("default_prompt_name"):
+            unknown.add("default prompt")
         if unknown or len(wanted) != 1:
             steps = ", ".join(sorted(unknown) or wanted)
             raise UsageError(
@@ -208,11 +206,21 @@ class TextEncoder(TransformerEncoder):
             f"--text {self.checkpoint.name}: its config.json has none of {', '.join(names)}: is it a text encoder?"
         )
 
+    @property
+    def padding_changes(self) -> bool:
+        """Whether the network is of a type whose tokens see the padding beside them."""
+        return self.checkpoint.config["model_type"] in _SEES_PADDING
+
     def network(self) -> Any:
         """Return the network; of one that also decodes, its encoder."""
         network = self.checkpoint.model()
         network.config.use_cache = False
-        return network.get_encoder() if network.config.is_encoder_decoder else network
+        network = network.get_encoder() if network.config.is_encoder_decoder else network
+        if hasattr(
+            network, "set_attention_type"
+        ):  # BigBird: sparse only until its first short text, then never again
+            network.set_attention_type("original_full")
+        return network
 
     def load(self) -> None:
         """Load network and tokenizer."""

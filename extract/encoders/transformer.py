@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mixed_signals.extract.encoders.base import Encoded, Output, numbered
+from mixed_signals.extract.encoders.base import Encoded, Output, Reader, numbered
 from mixed_signals.extract.encoders.passes import PassEncoder
 from mixed_signals.extract.encoders.pooling import POOLINGS, combine, needed, pool
 from mixed_signals.store import Recipe, Status, UsageError
@@ -23,7 +23,15 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Readout(NamedTuple):
-    """What is read off a network: a layer (``last``, or a number from 0, the embeddings) and how it is pooled."""
+    """What is read off a network: a layer and how it is pooled.
+
+    Attributes
+    ----------
+    layer : str
+        ``last``, or a number: 0 is the embeddings, i is after block i. Of networks that end with a norm, the greatest
+        number is before it in speech (but for Whisper) and video, and after it, as ``last``, in Whisper and text.
+    pooling : str
+    """
 
     layer: str
     pooling: str
@@ -71,6 +79,7 @@ class TransformerEncoder(PassEncoder):
         self.dtype = dtype
         if dtype not in DTYPES:
             raise UsageError(f"--dtype {dtype!r}: use {', '.join(DTYPES)}")
+        self.reader = self.make_reader()
         recipe = Recipe(
             encoder=checkpoint.name,
             modality=self.modality,
@@ -94,6 +103,10 @@ class TransformerEncoder(PassEncoder):
             self.outputs = (Output(replace(recipe, pooling=self.own_pooling), dimensions),)
         self._layers = tuple(dict.fromkeys(r.layer for r in self._readouts))
         self._parts = needed([r.pooling for r in self._readouts])
+
+    @abstractmethod
+    def make_reader(self) -> Reader:
+        """Return the encoder's reader; called first, so it may refuse a checkpoint that cannot be used."""
 
     def _named(self, readout: Readout) -> Readout:
         where = f"--{self.modality} {self.checkpoint.name}"
@@ -152,6 +165,9 @@ class TransformerEncoder(PassEncoder):
         if set(layers) == {"last"}:
             return {"last": self._network(**inputs).last_hidden_state}
         output = self._network(**inputs, output_hidden_states=True)
+        n = len(output.hidden_states)
+        if n != self.n_layers + 1:  # layers would not be what their numbers say
+            raise ValueError(f"the network gives {n} layers, not {self.n_layers + 1}: read last alone")
         return {
             layer: output.last_hidden_state if layer == "last" else output.hidden_states[int(layer)]
             for layer in layers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +92,7 @@ class VideoEncoder(TransformerEncoder):
         self.config = {**self.networks[self._type], **given}
         self._pictures = pictures_of(checkpoint, self._type)
         self._check_shape(checkpoint)
-        self.reader = self._window_reader(frame_rate)
+        self._asked_rate = frame_rate
         super().__init__(checkpoint, readouts, device=device, dtype=dtype)
 
     @property
@@ -109,10 +108,6 @@ class VideoEncoder(TransformerEncoder):
     def batches(self, lengths: np.ndarray) -> list[np.ndarray]:
         """Plan batches of neighbouring numbers of windows."""
         return super().batches(self.reader.count(lengths) * self._tokens)
-
-    @abstractmethod
-    def _window_reader(self, frame_rate: float | None) -> WindowReader:
-        """Return what reads pictures at a rate, or at the encoder's own."""
 
     @property
     def _tokens(self) -> int:
@@ -146,9 +141,11 @@ class ClipEncoder(VideoEncoder):
 
     networks = CLIP_NETWORKS
 
-    def _window_reader(self, frame_rate: float | None) -> WindowReader:
+    def make_reader(self) -> WindowReader:
+        """Return what takes windows of pictures, as long as those of training."""
         frames = int(self.config["frames_per_clip" if self._type == "vjepa2" else "num_frames"])
-        return WindowReader(self._pictures, frames, frames / (frame_rate or trained_rate(self._type, frames)))
+        rate = self._asked_rate or trained_rate(self._type, frames)
+        return WindowReader(self._pictures, frames, frames / rate)
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -198,22 +195,13 @@ class FrameEncoder(VideoEncoder):
     networks = FRAME_NETWORKS
     frame_rate = 4.0
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        readouts: Sequence[Readout] = (),
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        frame_rate: float | None = None,
-    ) -> None:
-        super().__init__(checkpoint, readouts, device=device, dtype=dtype, frame_rate=frame_rate)
+    def make_reader(self) -> WindowReader:
+        """Return what takes single pictures."""
         self._has_class_token = self._type != "siglip_vision_model"
         if not self._has_class_token and not self.config.get("vision_use_head", True):
-            raise MixedSignalsError(f"{checkpoint.folder}: its network has no pooling head: use one that has")
-
-    def _window_reader(self, frame_rate: float | None) -> WindowReader:
-        self.frame_rate = float(frame_rate or self.frame_rate)
+            folder = self.checkpoint.folder
+            raise MixedSignalsError(f"{folder}: its network has no pooling head: use one that has")
+        self.frame_rate = float(self._asked_rate or self.frame_rate)
         return WindowReader(self._pictures, 1, 1 / self.frame_rate)
 
     @property

@@ -97,6 +97,13 @@ def test_code_of_its_own_is_never_run(tmp_path):
     assert not marker.exists()
 
 
+def test_an_adapter_is_not_taken_along_unseen(tmp_path):
+    folder = write(tiny("BertModel"), tmp_path / "a")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(MixedSignalsError, match="holds an adapter beside its weights"):
+        resolve(str(folder))
+
+
 # Weights
 
 
@@ -169,6 +176,19 @@ def test_what_no_encoder_reads_may_lack(tmp_path):
     assert resolve(str(write(tiny("RobertaForMaskedLM"), tmp_path / "r"))).model().pooler is not None
     folder = write(tiny("HubertModel"), tmp_path / "a")
     change_weights(folder, lambda all_: {k: v for k, v in all_.items() if k != "masked_spec_embed"})
+    resolve(str(folder)).model()
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "vocab.txt"])
+def test_a_folder_that_is_written_to_after_its_fingerprint_was_taken_is_not_loaded(tmp_path, file):
+    folder = write(tiny("BertModel"), tmp_path / "a")
+    found = resolve(str(folder))
+    found.model()
+    write(tiny("BertModel", seed=1), tmp_path / "b")
+    os.replace(tmp_path / "b" / file, folder / file)
+    with pytest.raises(MixedSignalsError, match="was changed after the job began: start it again") as caught:
+        found.model()
+    one_line(caught)
     resolve(str(folder)).model()
 
 

@@ -40,7 +40,30 @@ NETWORKS = {
     ),
     "T5": ("t5", {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2, "n_positions": 64}),
     "GPT2": ("gpt2", {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64}),
+    "XLM": ("roberta", {"emb_dim": 16, "n_layers": 3, "n_heads": 2, "pad_index": 1}),
+    "ProphetNet": (
+        "roberta",
+        {"hidden_size": 16, "num_encoder_layers": 3, "num_encoder_attention_heads": 2, "encoder_ffn_dim": 24}
+        | {
+            "num_decoder_layers": 1,
+            "num_decoder_attention_heads": 2,
+            "decoder_ffn_dim": 24,
+            "pad_token_id": 1,
+        },
+    ),
+    "BigBird": ("bert", SMALL | {"block_size": 2, "num_random_blocks": 1, "attention_type": "original_full"}),
 }
+SEE_PADDING = {
+    "MobileBert": (
+        "bert",
+        SMALL | {"true_hidden_size": 16, "intra_bottleneck_size": 16, "embedding_size": 8},
+    ),
+    "ConvBert": ("bert", SMALL | {"embedding_size": 16}),
+    "FNet": ("bert", SMALL),
+    "Nystromformer": ("bert", SMALL),
+    "Yoso": ("bert", SMALL),
+}
+NETWORKS |= SEE_PADDING
 TEXTS = ["w1 w2 w3", "w4", " ".join(WORDS[:25]), "w9 w8 w7 w6"]
 
 
@@ -109,6 +132,27 @@ def test_every_network_gives_what_it_gives_alone_and_unpadded(network, tmp_path)
     alone = np.concatenate([vectors(encoder, [text])[2] for text in TEXTS])
     np.testing.assert_allclose(found[2], alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
     assert [output.recipe.layer for output in encoder.outputs] == ["0", "2", "last"]
+
+
+@pytest.mark.parametrize("network", SEE_PADDING)
+def test_where_tokens_see_padding_only_equal_lengths_share_a_pass(network, tmp_path, monkeypatch):
+    encoder = loaded(save(tmp_path, network))
+    texts = ["w1 w2", "w3 w4 w5", "w6 w7"]
+    read = encoder.reader.read(texts)
+    assert encoder.padding_changes
+    assert [sorted(one.windows) for one in encoder.pack(read).passes] == [[1], [0, 2]]
+    (apart,) = vectors(encoder, texts)
+    monkeypatch.setattr(TextEncoder, "padding_changes", False)
+    (padded,) = vectors(encoder, texts)
+    assert not np.allclose(padded, apart, rtol=1e-3)  # the rule is needed
+
+
+def test_what_was_encoded_before_changes_nothing(tmp_path):
+    """BigBird attends sparsely to a long text, but never again once it has seen a short one."""
+    encoder = loaded(save(tmp_path, "BigBird", attention_type="block_sparse"))
+    (first,) = vectors(encoder, [TEXTS[2]])
+    vectors(encoder, [TEXTS[1]])
+    np.testing.assert_array_equal(vectors(encoder, [TEXTS[2]])[0], first)
 
 
 @pytest.mark.parametrize("network", ["Bert", "Roberta", "T5", "GPT2"])
@@ -199,6 +243,28 @@ def test_a_sentence_transformer_that_cannot_be_followed_is_refused_until_told_wh
     with pytest.raises(UsageError, match=r"weightedmean_tokens|Dense.*:last:mean"):
         TextEncoder(resolve(str(tmp_path)))
     assert TextEncoder(resolve(str(tmp_path)), [Readout("last", "mean")]).outputs[0].pooling == "mean"
+
+
+def test_a_sentence_transformer_may_want_lower_case(tmp_path):
+    save(tmp_path)
+    (unknown,), (known,) = (vectors(loaded(tmp_path), [text]) for text in ("W1 w2", "w1 w2"))
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
+    (found,) = vectors(loaded(tmp_path), ["W1 w2"])
+    np.testing.assert_array_equal(found, known)
+    assert not np.allclose(unknown, known, rtol=1e-2)
+
+
+def test_a_sentence_transformer_with_words_of_its_own_in_front_is_refused(tmp_path):
+    sentence_transformer(save(tmp_path), {"pooling_mode_mean_tokens": True}, False)
+    said = {"prompts": {"query": "w1 "}, "default_prompt_name": None}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(said))
+    plain = TextEncoder(resolve(str(tmp_path)))
+    assert plain.own_pooling == "mean"
+    said["default_prompt_name"] = "query"
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(said))
+    assert resolve(str(tmp_path)).fingerprint != plain.checkpoint.fingerprint
+    with pytest.raises(UsageError, match="default prompt"):
+        TextEncoder(resolve(str(tmp_path)))
 
 
 def test_a_text_without_tokens_fails_alone(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixed_signals.extract.checkpoints import Checkpoint
+from mixed_signals.extract.encoders.base import Reader
 from mixed_signals.extract.encoders.pooling import POOLINGS, combine, needed, pool
 from mixed_signals.extract.encoders.transformer import Readout, TransformerEncoder
 from mixed_signals.store import MixedSignalsError, Status, UsageError
@@ -27,6 +28,9 @@ class Plain(TransformerEncoder):
     preprocessing = {"spaces": "kept"}  # noqa: RUF012
     padding_changes = False
     most = 10**9
+
+    def make_reader(self):
+        return Reader()
 
     def load(self):
         self.seen = []
@@ -283,3 +287,14 @@ def test_equal_lengths_share_a_pass_where_padding_would_change_them():
     encoder.padding_changes = True
     inputs = utterances([2], [3], [2, 3], [1])
     assert [sorted(one.windows) for one in encoder.pack(inputs).passes] == [[1, 3], [0, 2], [4]]
+
+
+def test_numbers_that_are_not_the_networks_layers_are_refused():
+    class Other(Plain):
+        n_layers = N_LAYERS - 1  # as its configuration counts
+
+    encoder = Other(checkpoint(), [Readout("1", "mean")])
+    encoder.load()
+    (found,) = encoder.encode(encoder.pack(utterances([3])))
+    assert found.status == Status.FAILED
+    assert "gives 5 layers, not 4: read last alone" in found.reason
