@@ -128,7 +128,7 @@ def resolve(name: str, *, revision: str = "", fetch: bool = True) -> Checkpoint:
             raise UsageError(f"--revision {revision}: {name} is a folder here, which has no revisions")
         called = checked_name(folder.resolve().name, f"{name}: the folder's name")
         return _opened(called, folder, "", convert=fetch)
-    if _is_path(name):
+    if _is_path(name) or folder.is_dir():
         what = f"has no {hub.CONFIG}" if folder.is_dir() else "is no folder"
         raise UsageError(f"{name}: {what}: give a folder that save_pretrained wrote, or a name on the hub")
     found = hub.cached(name, revision)

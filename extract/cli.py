@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,8 @@ def extract_features(
         str, typer.Option(help="Precision of what is kept: float32 or float16.")
     ] = "float32",
     frame_rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Pictures a second. (default: the video encoder's own)")
+        float | None,
+        typer.Option(min=0.01, max=240, help="Pictures a second. (default: the video encoder's own)"),
     ] = None,
     revision: Annotated[
         list[str] | None,
@@ -100,9 +102,9 @@ def extract_features(
 ) -> None:
     """Turn the utterances of a store into vectors: one feature set per encoder, one row per utterance.
 
-    An encoder is a preset (--list), a folder with a model, or a hub id. Several layers and poolings come out of one
-    pass: [italic]hubert-base:6-9+last:mean+std[/]. What is done already is not done again; an interrupted job goes on
-    where it was.
+    An encoder is a preset (--list), a folder with a model, or a hub id.
+    Several layers and poolings come out of one pass: [italic]hubert-base:6-9+last:mean+std[/].
+    What is done already is not done again; an interrupted job goes on where it was.
 
     [bold]Example:[/] extract-features my.store --text minilm --audio egemaps --video blendshapes
     """
@@ -116,6 +118,10 @@ def extract_features(
     )
     if not wanted:
         raise UsageError("name at least one encoder: --text, --audio or --video (--list shows them)")
+    if frame_rate is not None and not split_values(video):
+        raise UsageError(f"--frame-rate {frame_rate:g}: no video encoder is asked for")
+    if devices and device != "auto":
+        raise UsageError("--device and --devices: use one of them")
     if shard and devices:
         raise UsageError("--shard and --devices: use one of them; --devices makes shards of its own")
     request = Request(
@@ -177,7 +183,8 @@ def _run(
         outcomes = []
         for modality in dict.fromkeys(task.recipe.modality for task in tasks):
             mine = [task for task in tasks if task.recipe.modality == modality]
-            with progress(modality, sum(len(task.plan.rows) for task in mine)) as advance:
+            how_many = f", {len(mine)} feature sets" if len(mine) > 1 else ""
+            with progress(f"{modality}{how_many}", sum(len(task.plan.rows) for task in mine)) as advance:
                 outcomes += run(store, mine, options, on_progress=advance)
         sets = [outcome.features for outcome in outcomes]
         print_made(sets)
@@ -245,12 +252,12 @@ def _limit(text: str) -> float | None:
         return None
     number, percent = text.removesuffix("%"), text.endswith("%")
     try:
-        limit = float(number) / (100 if percent else 1)
-    except ValueError:
-        limit = -1.0
-    if limit < 0 or (percent and limit >= 1) or (not percent and limit >= 1 and limit != int(limit)):
+        exact = Fraction(number) / (100 if percent else 1)
+    except (ValueError, ZeroDivisionError):
+        exact = Fraction(-1)
+    if exact < 0 or (exact >= 1 and (percent or exact.denominator > 1)):
         raise UsageError(f"--max-failures {text!r}: use a number of rows such as 20, or a share such as 5%")
-    return limit
+    return float(exact)
 
 
 def _shard(text: str) -> Shard | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -124,7 +124,7 @@ def plan(
     ------
     UsageError
         If a precision is unknown, a feature set of its name was made by another recipe, two would be called the same,
-        or the media root is gone.
+        the media root is gone, or there are shards of another number.
     """
     sources = _Sources(store)
     tasks: dict[str, Task] = {}
@@ -138,7 +138,26 @@ def plan(
                     f"{task.key}: two encoders would make a feature set of this name; leave one away"
                 )
             tasks[task.key] = task
+    if shard is not None:
+        refuse_other_shards(store, tasks, shard.of)
     return list(tasks.values())
+
+
+def refuse_other_shards(store: Store, keys: Collection[str], of: int) -> None:
+    """Refuse to make shards that could not be merged with those that are there.
+
+    Raises
+    ------
+    UsageError
+        If there are shards of another number.
+    """
+    for key, shards in store.shards().items():
+        others = sorted({shard.of for shard in shards} - {of})
+        if key in keys and others:
+            raise UsageError(
+                f"{shards[0].path.parent}: there are shards of {others[0]} of {key}, and this would make shards of "
+                f"{of}; go on with --shard I/{others[0]} or as many --devices, or remove them"
+            )
 
 
 def _task(

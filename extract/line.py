@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 _ROOM = 2  # finished items that wait before each step
@@ -32,6 +32,7 @@ class Line:
         self.waited = [0.0] * len(steps)
         self._queues = [queue.Queue[Any](_ROOM) for _ in steps]
         self._stop = threading.Event()
+        self._last = threading.Lock()  # held while the last step is at work
         self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._work, args=(number, step), daemon=True)
@@ -46,7 +47,12 @@ class Line:
             with suppress(queue.Full):
                 self._queues[0].put(item, timeout=_LOOK_SECONDS)
                 return
-        self._raise()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what a step raised."""
+        if self._error is not None:
+            raise self._error
 
     def finish(self) -> None:
         """Wait until every item is through; raises what a step raised."""
@@ -54,17 +60,20 @@ class Line:
         for thread in self._threads:
             while thread.is_alive():  # a bare join could not be interrupted on every system
                 thread.join(_LOOK_SECONDS)
-        self._raise()
+        self.check()
 
     def stop(self) -> None:
-        """Let every step end the item it is at, and the last step what has come as far as that; nothing else begins."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        """Let every step end the item it is at, and the last step what has come as far as that; nothing else begins.
 
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
+        Where this is interrupted, only the last step still ends its item.
+        """
+        self._stop.set()
+        try:
+            for thread in self._threads:
+                thread.join()
+        except BaseException:
+            self._last.acquire()  # for good: the last step begins nothing any more
+            raise
 
     def _work(self, number: int, step: Callable[[Any], Any]) -> None:
         try:
@@ -73,7 +82,8 @@ class Line:
                 item = self._next(number)
                 self.waited[number] += time.perf_counter() - began
                 if item is not _END:
-                    item = step(item)
+                    with self._last if number + 1 == len(self._queues) else nullcontext():
+                        item = step(item)
                 if number + 1 < len(self._queues):
                     self._hand_on(number + 1, item)
                 if item is _END:

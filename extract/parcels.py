@@ -8,6 +8,7 @@ goes by the pipe.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import pickle
@@ -34,13 +35,16 @@ class Parcel(NamedTuple):
 
 @contextmanager
 def spool_folder() -> Iterator[Path]:
-    """Make a folder for parcels on their way, and remove it at the end, with those that a killed process left."""
+    """Make a folder for parcels on their way, and remove it at the end, with those that killed processes left."""
     parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    for left in parent.glob(f"{_PREFIX}*-*"):
-        if not _runs(left.name.removeprefix(_PREFIX).partition("-")[0]):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent) as folder:
-        yield Path(folder)
+    for left in parent.glob(f"{_PREFIX}*"):
+        _sweep(left)
+    folder, claim = _claimed_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(claim)
 
 
 def send(content: Any, folder: Path) -> Parcel:
@@ -81,12 +85,24 @@ def _spooled(buffers: list[memoryview], folder: Path) -> str:
     return path
 
 
-def _runs(process: str) -> bool:
-    """Whether a process of this number is there, or may be."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, PermissionError):
-        return True
-    return True
+def _claimed_folder(parent: Path) -> tuple[Path, int]:
+    """Make a folder that is locked while this process lives: its number says little where containers share memory."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        with suppress(FileNotFoundError):  # another process may sweep it away before it is locked
+            claim = os.open(folder, os.O_RDONLY)
+            fcntl.flock(claim, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, claim
+            os.close(claim)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove a folder whose process is no more."""
+    with suppress(OSError):
+        claim = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(claim)

@@ -7,7 +7,6 @@ third. What a reader gives as vectors goes straight to be written.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from mixed_signals.extract.children import cores, refuse_half_begun
 from mixed_signals.extract.encoders.base import Encoded, Encoder, NetworkEncoder
 from mixed_signals.extract.job import Task, clips_of, rough_lengths
 from mixed_signals.extract.line import Line
-from mixed_signals.extract.reading import Decoded, Read, reading
+from mixed_signals.extract.reading import reading
+from mixed_signals.extract.reads import Decoded, Read
 from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
 from mixed_signals.store.provenance import MODALITIES, library_versions
 from mixed_signals.store.terminal import describe_gap
@@ -111,6 +112,7 @@ def run(
     MixedSignalsError
         If a reader cannot be loaded, or another process writes the same feature set.
     """
+    refuse_half_begun()
     outcomes: dict[str, Outcome] = {}
     for modality in MODALITIES:
         mine = [task for task in tasks if task.recipe.modality == modality]
@@ -159,7 +161,6 @@ class _Modality:
         self.lengths = rough_lengths(store, self.modality)
         self.ids = store.corpus.id_bytes
         self.on_progress = on_progress or (lambda rows: None)
-        self.failed = [0] * len(tasks)
         self.spent = [defaultdict[str, float](float) for _ in self.encoders]
         self.media_seconds = self.decode_seconds = 0.0
 
@@ -215,11 +216,19 @@ class _Modality:
         for batch in batches:
             for row in batch.rows.tolist():
                 wanted[row].append(batch)
-        readers = [encoder.reader for encoder in self.encoders]
+        readers, at_work = [encoder.reader for encoder in self.encoders], {one.encoder for one in batches}
         workers, timeout = self._workers(), self.options.timeout
-        with reading(readers, self.clips, list(wanted), workers=workers, timeout=timeout) as decoded:
-            for encoder, spent in zip(self.encoders, self.spent, strict=True):
-                if isinstance(encoder, NetworkEncoder):
+        for_whom = {row: tuple(sorted({batch.encoder for batch in those})) for row, those in wanted.items()}
+        with reading(
+            readers,
+            self.clips,
+            for_whom,
+            workers=workers,
+            timeout=timeout,
+            meanwhile=lambda: self.line.check(),
+        ) as decoded:
+            for number, (encoder, spent) in enumerate(zip(self.encoders, self.spent, strict=True)):
+                if isinstance(encoder, NetworkEncoder) and number in at_work:
                     loading = time.perf_counter()
                     encoder.load()
                     stack.callback(encoder.close)
@@ -231,9 +240,8 @@ class _Modality:
             self.line.finish()
 
     def _workers(self) -> int:
-        cores = os.cpu_count() or 1
         on_processor = any(getattr(encoder, "device", "") == "cpu" for encoder in self.encoders)
-        return self.options.workers or max(1, cores // 4 if on_processor else cores)
+        return self.options.workers or max(1, cores() // 4 if on_processor else cores())
 
     def _take(self, decoded: Decoded, batches: list[_Batch]) -> None:
         """Put what was read of an utterance where it is wanted, and send on the batches that are complete."""
@@ -274,24 +282,22 @@ class _Modality:
             rows = np.searchsorted(task.members, batch.rows)
             vectors, status, reasons = _columns(encoded, task)
             written = self.writers[number].write(rows, vectors, status, reasons)
-            self.failed[number] += status.count(Status.FAILED)
-            self._stop_if_too_many(number, batch, status, reasons)
+            self._stop_if_too_many(number)
             self.on_progress(written)
         self.spent[batch.encoder]["write"] += time.perf_counter() - began
 
-    def _stop_if_too_many(
-        self, number: int, batch: _Batch, status: Sequence[Status], reasons: Sequence[str]
-    ) -> None:
-        limit, task = self.options.max_failures, self.tasks[number]
-        if limit is None:
+    def _stop_if_too_many(self, number: int) -> None:
+        limit, task, failures = self.options.max_failures, self.tasks[number], self.writers[number].failures
+        if limit is None or not failures:
             return
-        allowed = limit * len(task.plan.rows) if limit < 1 else limit
-        if self.failed[number] > allowed:
-            at = list(status).index(Status.FAILED)
-            last = self.clips[batch.rows[at]].utterance_id
+        planned = len(task.plan.rows)
+        if (len(failures) / planned if limit < 1 else len(failures)) > limit:
+            row, reason = failures[-1]
+            last = describe_gap("failed", reason, [self.clips[task.members[row]].utterance_id])
             raise TooManyFailures(
-                f"{task.key}: stopped, {self.failed[number]:,} of {len(task.plan.rows):,} rows failed, more than "
-                f"--max-failures allows; the last: {describe_gap('failed', reasons[at], [last])}; what was done is kept"
+                f"{task.key}: stopped, {len(failures):,} of {planned:,} rows failed, more than the "
+                f"{limit:g}{'' if limit >= 1 else ' of all'} that --max-failures allows; "
+                f"the last: {last}; what was done is kept"
             )
 
     def _summary(self, task: Task, wall: float) -> dict[str, Any]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import queue
 import signal
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-from mixed_signals.extract.job import Shard
+from mixed_signals.extract.children import cores, end_with_parent, out_of_reach
+from mixed_signals.extract.job import Shard, refuse_other_shards
 from mixed_signals.extract.pipeline import Options, prepare, run
 from mixed_signals.extract.request import Request
 from mixed_signals.store import FeatureSet, MixedSignalsError
 from mixed_signals.store.merging import merge
 
-_LOOK_SECONDS = 0.5  # how often it is seen to that the processes live
+_ENDING_SECONDS = 10.0
 
 
 def run_on_devices(
@@ -42,67 +45,80 @@ def run_on_devices(
 
     Raises
     ------
+    UsageError
+        If there are shards of another number.
     MixedSignalsError
         If a device's process failed or died; what was done is kept.
     """
+    store = request.open()
+    refuse_other_shards(store, keys, len(devices))
     context = multiprocessing.get_context("spawn")
-    reports: Any = context.Queue()
-    workers = options.workers or os.cpu_count() or 1
-    share = replace(options, workers=max(1, workers // len(devices)))
-    processes = [
-        context.Process(
-            target=_work, args=(request, device, Shard(number, len(devices)), share, reports), name=device
-        )
-        for number, device in enumerate(devices, start=1)
-    ]
-    for process in processes:
-        process.start()
+    share = replace(options, workers=max(1, (options.workers or cores()) // len(devices)))
+    processes: dict[Any, BaseProcess] = {}
     try:
-        errors = _follow(processes, reports, on_progress or (lambda rows: None))
+        for number, device in enumerate(devices, start=1):
+            # A pipe for each: a process that dies holds up no other.
+            reports, reporter = context.Pipe(duplex=False)
+            shard = Shard(number, len(devices))
+            process = context.Process(
+                target=_work, args=(request, device, shard, share, reporter), name=device
+            )
+            with out_of_reach(), reporter:
+                process.start()
+            processes[reports] = process
+        errors = _follow(processes, on_progress or (lambda rows: None))
     finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+        _end(list(processes.values()))
     if errors:
         raise MixedSignalsError(
             f"{'; '.join(errors)}; what was done is kept, the same command goes on from there"
         )
-    store = request.open()
     apart = store.shards()
     return [merge(store, key) if key in apart else store[key] for key in keys]
 
 
-def _follow(processes: Sequence[Any], reports: Any, on_progress: Callable[[int], None]) -> list[str]:
+def _follow(processes: dict[Any, BaseProcess], on_progress: Callable[[int], None]) -> list[str]:
     """Pass progress on until every process has ended; return what went wrong."""
-    errors = []
-    while True:
-        alive = any(process.is_alive() for process in processes)
-        try:
-            while True:
-                said = reports.get(timeout=_LOOK_SECONDS if alive else 0)
-                if isinstance(said, int):
-                    on_progress(said)
-                else:
-                    errors.append(said)
-        except queue.Empty:
-            if not alive:
-                break
-    if not errors:
-        errors = [
-            f"{one.name}: its process ended with exit code {one.exitcode}"
-            for one in processes
-            if one.exitcode
-        ]
+    errors: list[str] = []
+    open_ = list(processes)
+    reports: Any
+    while open_:
+        for reports in wait(open_):
+            try:
+                said = reports.recv()
+            except (EOFError, OSError):  # it ended
+                open_.remove(reports)
+                process = processes[reports]
+                process.join()
+                if process.exitcode:
+                    errors.append(f"{process.name}: its process ended with exit code {process.exitcode}")
+                continue
+            if isinstance(said, int):
+                on_progress(said)
+            else:
+                errors.append(said)
     return errors
 
 
-def _work(request: Request, device: str, shard: Shard, options: Options, reports: Any) -> None:
-    """Make one shard; leave Ctrl-C to the process that began this one, which ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """End processes in order; a network that takes too long over its batch is not waited for."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + _ENDING_SECONDS
+    for process in processes:
+        process.join(max(until - time.monotonic(), 0))
+        process.kill()
+        process.join()
+
+
+def _work(request: Request, device: str, shard: Shard, options: Options, reporter: Any) -> None:
+    """Make one shard."""
+    end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         store = request.open()
         tasks = request.plan(store, request.make_encoders(device), shard)
         prepare(tasks)
-        run(store, tasks, options, on_progress=reports.put)
+        run(store, tasks, options, on_progress=reporter.send)
     except MixedSignalsError as error:
-        reports.put(f"{device}: {error}")
+        reporter.send(f"{device}: {error}")

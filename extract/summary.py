@@ -24,6 +24,9 @@ def print_plan(tasks: Sequence[Task]) -> None:
             why += f"{', ' if why else ''}{task.plan.dropped:,} no longer in the corpus: dropped"
         if task.without:
             why += f" ({task.without:,} without {'text' if task.recipe.modality == 'text' else 'media'})"
+        failed = FeatureSet(task.path).coverage["failed"] if task.path.exists() else 0
+        if failed and "failed before" not in task.plan.reasons:
+            why = f"{why or 'nothing to do'}; {failed:,} failed before (--retry-failed tries them again)"
         stdout().print(f"{task.key}: {why or 'nothing to do'}", highlight=False)
         if len(task.gone):
             line = f"{task.key}: vectors are kept whose media are gone: {describe_ids(task.gone.tolist())}"
@@ -57,29 +60,30 @@ def print_made(sets: Sequence[FeatureSet]) -> None:
 
 
 def print_time(outcomes: Sequence[Outcome]) -> None:
-    """Print where the time of each encoder went: all of it, and its stages, which overlap."""
-    of_encoders: dict[int, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        if outcome.spent:
-            of_encoders[id(outcome.task.encoder)].append(outcome)
-    if not of_encoders:
-        return
+    """Print where the time of each modality went, and of its encoders; their stages overlap."""
     table = _table("seconds", "all", "read*", "load", "wait**", "encode", "write", "rows/s", "speed")
     workers = 0
-    for made in of_encoders.values():
-        task, said = made[0].task, made[0].spent
-        wall = max(said["seconds"], 1e-9)
-        parts = ["decoding", "loading", "waited_for_decoding", "encoding", "writing"]
-        times = [f"{said[part]:.1f}" for part in parts]
-        if task.encoder.in_workers:
-            times[1:4] = [""] * 3
-        media = f"{said['media_seconds'] / wall:.1f}x" if said["media_seconds"] else ""
-        name = f"{task.recipe.modality}/{task.encoder.name}"
-        table.add_row(name, f"{said['seconds']:.1f}", *times, f"{said['rows'] / wall:.1f}", media)
+    for modality in dict.fromkeys(outcome.task.recipe.modality for outcome in outcomes):
+        made = [outcome for outcome in outcomes if outcome.spent and outcome.task.recipe.modality == modality]
+        if not made:
+            continue
+        said = made[0].spent
+        wall, rows = max(said["seconds"], 1e-9), max(outcome.spent["rows"] for outcome in made)
+        speed = f"{said['media_seconds'] / wall:.1f}x" if said["media_seconds"] else ""
+        numbers = (f"{said['seconds']:.1f}", f"{said['decoding']:.1f}", "", "", "", "")
+        table.add_row(modality, *numbers, f"{rows / wall:.1f}", speed)
         workers = max(workers, said["workers"])
+        for encoder in {id(outcome.task.encoder): outcome for outcome in made}.values():
+            parts = ("loading", "waited_for_decoding", "encoding", "writing")
+            times = [f"{encoder.spent[part]:.1f}" for part in parts]
+            if encoder.task.encoder.in_workers:
+                times[:3] = ["", "", "in read"]
+            table.add_row(f"  {encoder.task.encoder.name}", "", "", *times, "", "")
+    if not table.row_count:
+        return
     stdout().print(table)
-    of = f" of {counted(workers, 'worker')} together, once for all encoders of a modality" if workers else ""
-    note = f" * reading{of}\n** of the network, for something to encode; speed: seconds of media per second"
+    of = f" by {counted(workers, 'worker')} at most, once for all encoders" if workers else ""
+    note = f" * decoding and reading{of}\n** of the network, for something to encode; speed: media seconds per second"
     stdout().print(note, style="dim", highlight=False)
 
 

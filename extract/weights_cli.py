@@ -45,6 +45,8 @@ def fetch(
     for name in weights.REGISTRY if wanted == ["all"] else wanted:
         said = _fetched(name, revision)
         stdout().print(f"{name}: {said}", highlight=False, markup=False, soft_wrap=True)
+    if wanted == ["all"]:
+        stdout().print("these are the pinned ones; models of the hub are fetched by name", style="dim")
 
 
 @app.command("ls")

@@ -323,7 +323,7 @@ class Store:
         Parameters
         ----------
         text, audio, video : str, optional
-            Name of one feature set for each modality to use.
+            Name (or key) of one feature set for each modality to use.
         target : str
             A declared target, or any column of labels.
         missing : {"drop", "mask"}
@@ -339,7 +339,11 @@ class Store:
         from mixed_signals.store.views import join
 
         names = {"text": text, "audio": audio, "video": video}
-        chosen = {modality: self[f"{modality}/{name}"] for modality, name in names.items() if name}
+        chosen = {
+            modality: self[f"{modality}/{name.removeprefix(f'{modality}/')}"]
+            for modality, name in names.items()
+            if name
+        }
         return join(self.corpus, chosen, target=target, missing=missing)
 
     def runs(self) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,14 @@ def plan_rows(
 
 def recipe_difference(old: Recipe, new: Recipe) -> str:
     """Say in what two recipes differ."""
-    there, now = asdict(old), asdict(new)
-    return "; ".join(
-        f"{key}: {there[key]!r} there, {now[key]!r} now" for key in now if there[key] != now[key]
-    )
+    return "; ".join(_differences(asdict(old), asdict(new)))
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs, of nested values only the innermost."""
+    for key in dict.fromkeys([*there, *now]):
+        old, new = there.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new)
+        elif old != new:
+            yield f"{key}: {old!r} there, {new!r} now"

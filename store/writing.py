@@ -72,6 +72,8 @@ class FeatureWriter:
         Which rows are to be made, as found under the lock.
     batches : list of ndarray of int
         The batches that are not done, each with all its rows, ascending.
+    failures : list of (row, reason)
+        What it wrote as failed so far, also where a vector could not be kept.
 
     Raises
     ------
@@ -141,6 +143,7 @@ class FeatureWriter:
             self._blocks, self._status = features.blocks, features.status
             self._log = self._blocks["log"].array(features.buffer).copy()
             self.batches = _unfinished(features.batches, features.status)
+            self.failures: list[tuple[int, str]] = []
             self._file = os.open(self.path, os.O_RDWR)
             stack.callback(os.close, self._file)
             stack.callback(self._blank_pending)
@@ -201,11 +204,13 @@ class FeatureWriter:
         runs = np.flatnonzero(steps != 1).tolist()
         with np.errstate(over="ignore", invalid="ignore"):
             kept = np.ascontiguousarray(made, dtype=self._blocks["embedding"].dtype)
-        columns = _stored(kept, made, became, list(reasons))
+        said = list(reasons)
+        columns = _stored(kept, made, became, said)
         for name, values in columns.items():
             for begin, end in pairwise(runs):
                 _put(self._file, self._blocks[name], int(at[begin]), values[begin:end])
-        self._status[at] = columns["status"]
+        self._status[at] = became
+        self.failures += [(int(at[one]), said[one]) for one in np.flatnonzero(became == Status.FAILED)]
         return len(at)
 
     def note(self, *jobs: Mapping[str, Any]) -> None:

@@ -82,6 +82,32 @@ class Samples(SoundReader):
         return (np.array([n], np.float32),)
 
 
+class Marking(Samples):
+    """Writes down what it reads."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def read(self, samples):
+        with self.path.open("a") as file:
+            file.write(f"{len(samples)}\n")
+        return super().read(samples)
+
+
+class Unloadable(Samples):
+    """Hangs or dies when it is loaded."""
+
+    def __init__(self, trouble):
+        super().__init__()
+        self.trouble = trouble
+
+    def load(self):
+        if self.trouble == "die":
+            os._exit(3)
+        time.sleep(600)
+
+
 class Seconds(WorkerEncoder):
     """The number of samples, counted in the worker process."""
 

@@ -84,7 +84,7 @@ def make_encoder(
         arguments = [asked.name] if modality == "audio" else []
         encoder: Encoder = _class(preset.reader)(*arguments, **options)
         return encoder
-    checkpoint = _checkpoint(asked.name, preset, revision, fetch)
+    checkpoint = _checkpoint(modality, asked.name, preset, revision, fetch)
     cls = _class(_network(modality, asked.name, checkpoint.config["model_type"]))
     readout = _class("transformer.Readout")
     readouts = [readout(*pair) for pair in asked.readouts]
@@ -102,7 +102,7 @@ def on_this_machine(name: str) -> bool | None:
     return weights.is_cached(preset.weights) if preset.weights else None
 
 
-def _checkpoint(name: str, preset: Preset | None, revision: str, fetch: bool) -> Checkpoint:
+def _checkpoint(modality: str, name: str, preset: Preset | None, revision: str, fetch: bool) -> Checkpoint:
     from mixed_signals.extract import checkpoints
 
     if preset is None:
@@ -110,7 +110,7 @@ def _checkpoint(name: str, preset: Preset | None, revision: str, fetch: bool) ->
             return checkpoints.resolve(name, revision=revision, fetch=fetch)
         except MixedSignalsError as error:
             for meant in get_close_matches(name, PRESETS, n=1):
-                raise type(error)(f"{error}; or did you mean {meant}?") from error
+                raise type(error)(f"--{modality} {name}: did you mean {meant}? ({error})") from error
             raise
     if preset.hub:
         return replace(checkpoints.resolve(preset.hub, revision=revision, fetch=fetch), name=name)

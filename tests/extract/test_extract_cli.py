@@ -51,7 +51,7 @@ def test_one_call_makes_what_it_says(store, bert):
     names = [f"text/tiny-bert.{layer}.{how}" for layer in ("0", "1", "last") for how in ("mean", "std")]
     assert store.feature_sets() == sorted(names)
     assert all(store[name].ok.all() for name in names)
-    assert said.count("text/tiny-bert ") == 1  # one pass made the six
+    assert said.count("  tiny-bert ") == 1  # one pass made the six
     assert "nothing to do" in call(store, "--text", f"{bert}:1:std", "--plan")
 
 
@@ -109,9 +109,13 @@ def test_a_network_that_depends_on_company_fails_the_self_test(store, bert, monk
         (["--device", "cuda:7"], "--device cuda:7: torch"),
         (["--device", "tpu0"], "--device 'tpu0': use auto"),
         (["--devices", "cpu", "--shard", "1/2"], "use one of them"),
+        (["--devices", "cpu", "--device", "cpu"], "use one of them"),
+        (["--frame-rate", "5"], "no video encoder is asked for"),
         (["--shard", "3/2"], "--shard '3/2': use I/N"),
         (["--max-failures", "many"], "--max-failures 'many': use a number"),
         (["--max-failures", "150%"], "--max-failures '150%'"),
+        (["--max-failures", "inf"], "--max-failures 'inf'"),
+        (["--max-failures", "nan"], "--max-failures 'nan'"),
         (["--dtype", "float8"], "--dtype 'float8': use float32"),
         (["--revision", "nobody=1"], "--revision nobody=...: no encoder"),
         (["--store-dtype", "float8"], "store dtype 'float8'"),

@@ -1,5 +1,6 @@
 """The stages at work: decoded once for all, faults kept apart, stopped when it goes wrong, several processes."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,12 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_encoders import BatchedSeconds, Lengths, Seconds, make_sound, make_sounds, make_store, run
+from small_encoders import (
+    BatchedSeconds,
+    Lengths,
+    Marking,
+    Seconds,
+    Unloadable,
+    make_sound,
+    make_sounds,
+    make_store,
+    run,
+)
 
-from mixed_signals.extract import job, parcels
+from mixed_signals.extract import job, parcels, reading
 from mixed_signals.extract.line import Line
 from mixed_signals.extract.pipeline import Options, TooManyFailures
-from mixed_signals.store import Corpus, Status, Store
+from mixed_signals.store import Corpus, MixedSignalsError, Status, Store, UsageError
 from mixed_signals.store.merging import merge
 
 LENGTHS = [800 + 160 * (7 * i % 13) for i in range(24)]
@@ -71,6 +82,91 @@ def test_a_job_that_goes_wrong_is_stopped(tmp_path, limit):
     assert store["text/lengths"].coverage["failed"] == 3
     (outcome,) = run(store, Lengths(rows=1), options=Options(max_failures=limit))  # those are done with
     assert outcome.features.coverage["ok"] == 17
+
+
+def test_vectors_that_cannot_be_kept_count_as_failures(tmp_path):
+    class Huge(Lengths):
+        def vectors(self, packed, one):
+            return (np.array([1e9]),)
+
+    store = make_store(tmp_path, ["x"] * 20)
+    with pytest.raises(TooManyFailures, match=r"stopped, 4 of 20 rows failed.*does not fit float16.*\(u03\)"):
+        run(store, Huge(), store_dtype="float16", options=Options(max_failures=2))
+
+
+def test_a_share_of_failures_is_met_exactly(tmp_path):
+    store = make_store(tmp_path, ["broken"] * 29 + ["x"] * 71)  # 0.29 * 100 is less than 29
+    (outcome,) = run(store, Lengths(), options=Options(max_failures=0.29))
+    assert outcome.features.coverage["failed"] == 29
+
+
+def test_rows_that_an_encoder_has_are_not_read_for_it_again(tmp_path):
+    def marked(name):
+        encoder = Seconds(name)
+        encoder.reader = Marking(tmp_path / name)
+        return encoder
+
+    store = make_sounds(tmp_path, [800, 960, 1120])
+    run(store, marked("one"))
+    (tmp_path / "one").unlink()
+    (tmp_path / "media" / "u01.wav").unlink()
+    make_sound(tmp_path / "media" / "u01.wav", 1280)
+    run(store, marked("one"), marked("two"))
+    assert (tmp_path / "one").read_text() == "1280\n"
+    assert sorted((tmp_path / "two").read_text().split()) == ["1120", "1280", "800"]
+
+
+def test_workers_that_are_killed_while_idle_cost_nothing(tmp_path):
+    class Killing(BatchedSeconds):
+        def encode(self, packed):
+            if not self.seen:
+                time.sleep(0.5)  # by now the workers wait for room
+                for process in multiprocessing.active_children():
+                    process.kill()
+                time.sleep(0.5)
+            return super().encode(packed)
+
+    store = make_sounds(tmp_path, LENGTHS)
+    outcome, _ = run(store, Killing(rows=4), options=Options(workers=1))
+    assert outcome.features.embedding[:, 0].tolist() == LENGTHS
+
+
+@pytest.mark.parametrize(
+    ("trouble", "silence", "said"),
+    [("hang", 2.0, "no decoding process took up its work"), ("die", 60.0, "end before they have begun")],
+)
+def test_readers_that_never_load_end_the_job(tmp_path, monkeypatch, trouble, silence, said):
+    monkeypatch.setattr(reading, "_MOST_SILENCE", silence)
+    encoder = Seconds()
+    encoder.reader = Unloadable(trouble)
+    with pytest.raises(MixedSignalsError, match=said):
+        run(make_sounds(tmp_path, LENGTHS), encoder)
+
+
+def test_a_lost_device_is_noticed_while_media_are_read(tmp_path):
+    class Lost(BatchedSeconds):
+        def encode(self, packed):
+            raise RuntimeError("the device is lost")
+
+    store = make_sounds(tmp_path, [4000, *[800] * 10])  # the longest is begun first
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        run(store, Lost(rows=1, hangs=[4000]))
+    assert time.monotonic() - began < 30
+
+
+def test_a_job_that_is_over_before_its_workers_are_there_says_nothing(tmp_path, capfd):
+    for number in range(2):
+        run(make_sounds(tmp_path / str(number), [800]), Seconds(), options=Options(workers=3))
+    assert capfd.readouterr().err == ""
+
+
+def test_shards_of_another_number_are_refused_before_the_work(tmp_path):
+    store = make_sounds(tmp_path, LENGTHS)
+    run(store, Seconds(), shard=job.Shard(1, 3))
+    with pytest.raises(UsageError, match="there are shards of 3 of audio/seconds"):
+        job.plan(store, [Seconds()], shard=job.Shard(1, 2))
+    assert len(job.plan(store, [Seconds("other")], shard=job.Shard(1, 2))) == 1
 
 
 def test_as_many_failures_as_are_allowed_stop_nothing(tmp_path):
@@ -161,6 +257,22 @@ def test_a_stopped_line_ends_what_it_began_and_nothing_else():
     assert 1 <= len(done) < 4
 
 
+def test_a_line_whose_stopping_is_interrupted_hands_nothing_on(monkeypatch):
+    done, go_on = [], threading.Event()
+    line = Line([lambda item: go_on.wait() and item, done.append])
+    line.put(1)
+
+    def interrupted(self, timeout=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        line.stop()
+    go_on.set()
+    time.sleep(0.5)
+    assert done == []
+
+
 def test_parcels_bring_arrays_as_they_were(tmp_path):
     content = {"small": np.arange(3), "large": [np.random.default_rng(0).random((200, 300)), "text"]}
     for folder in (tmp_path, tmp_path / "not there"):
@@ -173,17 +285,14 @@ def test_parcels_bring_arrays_as_they_were(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_spool_of_a_killed_process_is_swept_away():
+def test_a_spool_of_a_killed_process_is_swept_away_and_no_other():
     with parcels.spool_folder() as folder:
-        left = folder.parent / "mixed-signals-999999999-x"
-        left.mkdir()
-        mine = folder.parent / f"mixed-signals-{os.getpid()}-y"
-        mine.mkdir()
-        with parcels.spool_folder():
+        left = folder.parent / f"mixed-signals-{os.getpid()}"  # numbers of processes come again
+        (left / "within").mkdir(parents=True)
+        with parcels.spool_folder() as other:
             assert not left.exists()
             assert folder.exists()
-            assert mine.exists()
-        mine.rmdir()
+        assert not other.exists()
     assert not folder.exists()
 
 
@@ -197,7 +306,8 @@ if __name__ == "__main__":
 """
 
 
-def test_ctrl_c_leaves_no_process_behind(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_job_that_is_ended_leaves_no_process_behind(tmp_path, how):
     store = make_sounds(tmp_path, LENGTHS)
     script = tmp_path / "script.py"
     script.write_text(KILLED)
@@ -213,9 +323,12 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path):
     deadline = time.monotonic() + 60
     while not (path.exists() and store["audio/seconds"].ok.sum() >= 10) and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does
+    else:
+        process.send_signal(how)
     _, said = process.communicate(timeout=30)
-    assert b"KeyboardInterrupt" in said
+    assert said.count(b"Traceback") == said.count(b"KeyboardInterrupt") == (how == signal.SIGINT)
     left = True
     while left and time.monotonic() < deadline:
         try:
@@ -225,3 +338,19 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path):
         time.sleep(0.1)
     assert not left
     assert 10 <= store["audio/seconds"].ok.sum() < len(LENGTHS)
+
+
+def test_a_script_without_a_guard_is_told(tmp_path):
+    store = make_sounds(tmp_path, LENGTHS)
+    script = tmp_path / "script.py"
+    script.write_text(KILLED.replace('if __name__ == "__main__":', "if True:"))
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, str(script), str(store.path)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        timeout=60,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.count(b"Traceback") == 1
+    assert b'if __name__ == "__main__":' in ran.stderr.splitlines()[-1]
