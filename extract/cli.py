@@ -146,7 +146,9 @@ def extract_features(
         tasks = request.plan(opened, encoders, _shard(shard))
         _run(request, opened, tasks, chosen, options, only_plan=plan)
     if shard and not plan:
-        stdout().print(f"when all shards are done: mixed-signals store merge {store}", highlight=False)
+        stdout().print(
+            f"when all shards are done: mixed-signals store merge {store}", highlight=False, soft_wrap=True
+        )
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from small_encoders import (
     run,
 )
 
-from mixed_signals.extract import job, parcels, reading
+from mixed_signals.extract import job, parcels, workers
 from mixed_signals.extract.line import Line
 from mixed_signals.extract.pipeline import Options, TooManyFailures
 from mixed_signals.store import Corpus, MixedSignalsError, Status, Store, UsageError
@@ -136,7 +136,7 @@ def test_workers_that_are_killed_while_idle_cost_nothing(tmp_path):
     [("hang", 2.0, "no decoding process took up its work"), ("die", 60.0, "end before they have begun")],
 )
 def test_readers_that_never_load_end_the_job(tmp_path, monkeypatch, trouble, silence, said):
-    monkeypatch.setattr(reading, "_MOST_SILENCE", silence)
+    monkeypatch.setattr(workers, "_MOST_SILENCE", silence)
     encoder = Seconds()
     encoder.reader = Unloadable(trouble)
     with pytest.raises(MixedSignalsError, match=said):
