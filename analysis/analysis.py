@@ -18,7 +18,7 @@ from mixed_signals.analysis.findings import (
     type_findings,
     write_findings,
 )
-from mixed_signals.analysis.panel import make_panels
+from mixed_signals.analysis.panel import check_kind, make_panels
 from mixed_signals.store import Run, Store, load_run
 from mixed_signals.store.files import write_parquet
 
@@ -90,7 +90,8 @@ def analyze(
     Raises
     ------
     UsageError
-        If there is no such run or head, or no head with a fusion and a model of each of its modalities.
+        If there is no such run or head, its target is interval or multilabel, or no head has a fusion and a model of
+        each of its modalities.
 
     Examples
     --------
@@ -99,6 +100,7 @@ def analyze(
     ...     print(finding.verdict)
     """
     run = load_run(store, run_name)
+    check_kind(run)
     panels, warnings = make_panels(run.predictions, heads)
     corpus = store.corpus
     described = corpus.utterances.set_index("utterance_id")

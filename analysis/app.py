@@ -24,6 +24,7 @@ COMMANDS = {
     "weights": "mixed_signals.extract.weights_cli",
     "extract": "mixed_signals.extract.cli",
     "fit": "mixed_signals.models.cli",
+    "predict": "mixed_signals.models.predict_cli",
     "analyze": "mixed_signals.analysis.cli",
 }
 # What each synonym is called on its own.

@@ -1,5 +1,7 @@
 """One head's out-of-fold predictions as arrays: the same utterances, partitions and seeds for every model.
 
+A *seed* here is one training of a model: a pair of a seed and an order of the training rows.
+
 Rows are joined by utterance id. Sentinels (models without modalities) are left out. A head can be analysed when its
 largest modality subset, the *fusion*, is unique and has at least two modalities, and each of those modalities has a
 model of its own, the *unimodals*.
@@ -14,10 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixed_signals.store import Run
 from mixed_signals.store.errors import UsageError
 
 FUSION = "fusion"
-CELL = ("utterance_id", "head", "modalities", "partition", "seed")
+KINDS = ("nominal", "ordinal")
+TRAINING = ["seed", "order"]
+CELL = ("utterance_id", "head", "modalities", "partition", *TRAINING)
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Panel:
         Modalities, in the order of the fusion's name.
     proba : mapping from a modality or ``"fusion"`` to an array of shape (P, S, N, C)
         Class probabilities by partition and seed.
-    seeds : tuple
-        The seeds, all trained in every partition.
+    seeds : tuple of (seed, order)
+        The trainings, each of which there is in every partition.
     deterministic : bool
         Whether the head was trained once though others of its run were trained with several seeds, since its result
         does not depend on a seed.
@@ -52,7 +57,7 @@ class Panel:
     truth: NDArray[np.intp]
     unimodals: tuple[str, ...]
     proba: Mapping[str, NDArray[np.float64]]
-    seeds: tuple[object, ...]
+    seeds: tuple[tuple[int, int], ...]
     deterministic: bool
     left_out: int
 
@@ -77,6 +82,21 @@ class Panel:
 def class_columns(predictions: pd.DataFrame) -> list[str]:
     """Return the probability columns, ``p_<class>``, in their order."""
     return [name for name in predictions.columns if str(name).startswith("p_")]
+
+
+def check_kind(run: Run) -> None:
+    """Refuse a run whose target does not give each utterance one of several classes.
+
+    Raises
+    ------
+    UsageError
+        If the target is interval or multilabel.
+    """
+    if run.kind not in KINDS:
+        raise UsageError(
+            f"run {run.name!r}: target {run.info['target']!r} is {run.kind}; disagreement is analysed for "
+            f"{' and '.join(KINDS)} targets only (choose another run with --run, or fit-heads --target)"
+        )
 
 
 def validate(predictions: pd.DataFrame) -> None:
@@ -136,9 +156,10 @@ def make_panels(predictions: pd.DataFrame, heads: Sequence[str] = ()) -> tuple[l
         if head not in present:
             raise UsageError(f"--head: no head {head!r} in this run; it has {', '.join(present) or 'none'}")
     panels, reasons = [], []
+    several = len(rows[TRAINING].drop_duplicates()) > 1
     for head in heads or present:
         mine = rows[rows["head"] == head]
-        result = _make_panel(head, mine, once=mine["seed"].nunique() == 1 < rows["seed"].nunique())
+        result = _make_panel(head, mine, once=several and len(mine[TRAINING].drop_duplicates()) == 1)
         if isinstance(result, Panel):
             panels.append(result)
         else:
@@ -165,20 +186,24 @@ def _make_panel(head: str, rows: pd.DataFrame, *, once: bool) -> Panel | str:
         return f"{head} has no model of {' or '.join(absent)} alone"
 
     rows = rows[rows["modalities"].isin([*unimodals, fusion])]
-    cells = {name: set(zip(part["partition"], part["seed"], strict=True)) for name, part in _by_subset(rows)}
+    training, trainings = pd.MultiIndex.from_frame(rows[TRAINING]).factorize(sort=True)
+    rows = rows.assign(training=training)
+    cells = {
+        name: set(zip(part["partition"], part["training"], strict=True)) for name, part in _by_subset(rows)
+    }
     partitions = sorted(set.intersection(*({p for p, _ in have} for have in cells.values())))
     shared = set.intersection(*cells.values())
     seeds = sorted({s for _, s in shared if all((p, s) in shared for p in partitions)})
     if not seeds:
         return f"the models of {head} share no partition and seed"
-    rows = rows[rows["partition"].isin(partitions) & rows["seed"].isin(seeds)]
+    rows = rows[rows["partition"].isin(partitions) & rows["training"].isin(seeds)]
 
     columns = class_columns(rows)
     row_of, names = pd.factorize(rows["utterance_id"].astype(object), sort=True)
     shape = (len(partitions), len(seeds), len(names), len(columns))
     where = (
         pd.Index(partitions).get_indexer(pd.Index(rows["partition"])),
-        pd.Index(seeds).get_indexer(pd.Index(rows["seed"])),
+        pd.Index(seeds).get_indexer(pd.Index(rows["training"])),
         row_of,
     )
     values = rows[columns].to_numpy(np.float64)
@@ -202,7 +227,7 @@ def _make_panel(head: str, rows: pd.DataFrame, *, once: bool) -> Panel | str:
         truth=truth[complete],
         unimodals=unimodals,
         proba={name: array[:, :, complete] for name, array in proba.items()},
-        seeds=tuple(seeds),
+        seeds=tuple(trainings[seeds]),
         deterministic=once,
         left_out=int((~complete).sum()),
     )

@@ -1,71 +1,286 @@
-"""What every head shares: the scikit-learn contract over columns that may be absent."""
+"""What every head shares: the scikit-learn contract over named column blocks that may be absent.
+
+A head is fitted alone, by `BaseHead.fit`, or together with others that share data, by its class's `fit_many`. Both are
+one path: `fit` calls `fit_many` with a single head, so that a head is the same trained alone and among others.
+"""
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mixed_signals.models.coding import Coding
 
-class BaseHead(ClassifierMixin, BaseEstimator):
-    """A classifier over a matrix (N, D) of float32 or float64 in which NaN means that a feature is absent.
+Blocks = Mapping[str, tuple[int, int]]
+MEMORY = 2 * 2**30  # bytes that one call of `fit_many` may take for what it computes, by default
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What heads that are trained together share.
 
     Attributes
     ----------
-    classes_ : ndarray, shape (K,)
-        The labels, sorted: the order of the probability columns.
+    X : ndarray, shape (N, D)
+        NaN where a feature is absent.
+    y : ndarray, shape (N,) or (N, C)
+        Labels, values of an interval target, or 0 and 1 for each class of a multilabel one.
+    blocks : dict of str to (start, stop)
+        Which columns belong to which modality.
+    groups : ndarray, shape (N,), optional
+        Rows of one group stay together in inner folds.
+    votes : ndarray, shape (N, K), optional
+        Votes for each class, in the order of the heads' `classes`.
     """
 
-    classes_: np.ndarray
+    X: np.ndarray
+    y: np.ndarray
+    blocks: dict[str, tuple[int, int]]
+    groups: np.ndarray | None = None
+    votes: np.ndarray | None = None
+
+    @cached_property
+    def present(self) -> dict[str, np.ndarray]:
+        """For each modality which rows have a value in it, shape (N,), bool."""
+        return {name: np.isfinite(self.X[:, a:b]).any(axis=1) for name, (a, b) in self.blocks.items()}
+
+
+class Fit(NamedTuple):
+    """One head to be fitted on some rows and modalities of a `Problem`.
+
+    Attributes
+    ----------
+    head : BaseHead
+        Not fitted yet; its own `blocks`, where it has such, are those of `modalities` side by side.
+    modalities : tuple of str
+    rows : ndarray of int
+        The training rows; those that have none of the modalities are passed over.
+    """
+
+    head: BaseHead
+    modalities: tuple[str, ...]
+    rows: np.ndarray
+
+    def columns(self, problem: Problem) -> np.ndarray:
+        """Return the columns of `problem.X` that the head sees, in its order."""
+        return np.concatenate([np.arange(*problem.blocks[name]) for name in self.modalities])
+
+    def begin(self, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+        """Give the head what it knows before it is trained: its coding, its classes, how many features it sees.
+
+        Returns
+        -------
+        rows : ndarray of int, shape (n,)
+            The training rows that have at least one of the modalities.
+        encoded : ndarray, shape (n, width)
+            Their targets, as the head's `coding_` puts them.
+
+        Raises
+        ------
+        ValueError
+            If there is no such row, or they hold one class only.
+        """
+        seen = np.logical_or.reduce([problem.present[name] for name in self.modalities])
+        rows = self.rows[seen[self.rows]]
+        if not len(rows):
+            raise ValueError(f"no training row has {' or '.join(self.modalities)}")
+        head, y = self.head, problem.y[rows]
+        votes = None if problem.votes is None else problem.votes[rows]
+        classes = tuple(getattr(head, "classes", None) or ())
+        head.coding_ = Coding.of(head.kind_of(y), y, classes, votes)
+        head.n_features_in_ = sum(b - a for a, b in (problem.blocks[name] for name in self.modalities))
+        head.inner_loss_ = float("nan")
+        head.features_ = {}
+        if isinstance(head, ClassifierHead):
+            head.classes_ = np.array(head.coding_.classes)
+        return rows, head.coding_.encode(y, votes, classes)
+
+
+class BaseHead(BaseEstimator):
+    """A head over a matrix (N, D) in which NaN means that a feature is absent.
+
+    Attributes
+    ----------
+    coding_ : Coding
+        How the target is learnt.
+    inner_loss_ : float
+        Mean loss (see `Coding.losses`) of training rows that inner folds held out, for the settings that were kept; NaN
+        where none was held out.
+    features_ : dict
+        For each modality ``name`` and ``recipe`` of the feature set that a sweep fitted the head on; empty otherwise.
+    """
+
+    coding_: Coding
+    inner_loss_: float
+    features_: dict[str, dict[str, str]]
+    n_features_in_: int
+    seeded: ClassVar[bool] = False  # whether the result depends on `random_state`
 
     @abstractmethod
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return class probabilities, shape (N, K)."""
+    def kind_of(self, y: np.ndarray) -> str:
+        """Return the kind of target that labels of this form are to this head."""
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable labels, shape (N,)."""
-        check_is_fitted(self)
-        labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return labels
+    @classmethod
+    @abstractmethod
+    def fit_many(
+        cls, problem: Problem, fits: Sequence[Fit], *, device: str = "cpu", memory: int = MEMORY
+    ) -> None:
+        """Fit heads of this class that share data, each as if it were alone.
 
-    def __sklearn_tags__(self):  # type: ignore[no-untyped-def]
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
+        Parameters
+        ----------
+        problem : Problem
+        fits : sequence of Fit
+            Their heads may differ in settings, seeds, modalities and rows.
+        device : str
+            Where heads are trained that can be trained elsewhere than on the CPU.
+        memory : int
+            Bytes that may be taken for what is computed.
+        """
 
-    def _training_rows(self, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Check what `fit` was given, keep the classes, and return X and class codes (N,)."""
-        X, y = validate_data(self, X, y, ensure_all_finite="allow-nan")
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"the training rows hold one class only ({self.classes_[0]!r})")
-        return X, codes
+    @abstractmethod
+    def save(self, stem: str) -> str:
+        """Write the fitted head to a file whose name begins with `stem`, and return its path."""
 
-    def _rows(self, X: np.ndarray) -> np.ndarray:
+    def take_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back the arrays that `save` wrote, by name."""
+        for name, array in arrays.items():
+            setattr(self, name, array)
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        groups: np.ndarray | None = None,
+        votes: np.ndarray | None = None,
+    ) -> Self:
+        """Fit the head.
+
+        Parameters
+        ----------
+        X : array-like, shape (N, D)
+            NaN where a feature is absent.
+        y : array-like, shape (N,) or (N, C)
+            Labels or values; for several labels at once 0 and 1 for each.
+        groups : array-like, shape (N,), optional
+            Rows of one group stay together wherever training rows are held out.
+        votes : array-like, shape (N, K), optional
+            Votes for each class, in the order of the parameter `classes`: what is learnt are their shares.
+        """
+        X, y = self._checked(X, y)
+        problem = Problem(
+            X,
+            y,
+            self._own_blocks(),
+            None if groups is None else np.asarray(groups),
+            None if votes is None else np.asarray(votes),
+        )
+        self.fit_many(problem, [Fit(self, tuple(problem.blocks), np.arange(len(y)))])
+        return self
+
+    def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        shape = np.asarray(y).shape
+        multi_output = len(shape) == 2 and shape[1] > 1
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            ensure_all_finite="allow-nan",
+            multi_output=multi_output,
+            y_numeric=isinstance(self, RegressorMixin),
+        )
+        return X, y
+
+    def _rows(self, X: Any) -> np.ndarray:
         """Check what a fitted head is to predict."""
         check_is_fitted(self)
         checked: np.ndarray = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
         return checked
 
+    def _own_blocks(self) -> dict[str, tuple[int, int]]:
+        """Return the head's blocks; all columns are one block where it has none."""
+        blocks: Blocks | None = getattr(self, "blocks", None)
+        if blocks is None:
+            return {"all": (0, self.n_features_in_)}
+        own = {name: (int(start), int(stop)) for name, (start, stop) in blocks.items()}
+        ends = np.cumsum([0, *(stop - start for start, stop in own.values())]).tolist()
+        if list(own.values()) != list(pairwise(ends)) or ends[-1] != self.n_features_in_:
+            raise ValueError(
+                f"blocks {own}: they must follow one another and cover the {self.n_features_in_} columns"
+            )
+        return own
 
-def standardization(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and standard deviation of each column over the rows that have it, shape (D,) each.
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
-    A constant or empty column has scale 1 (and mean 0 if empty), so that it standardises to zero.
+
+class ClassifierHead(ClassifierMixin, BaseHead):
+    """A head for nominal, ordinal and multilabel targets.
+
+    Parameters (of every such head)
+    -------------------------------
+    classes : sequence, optional
+        All labels, in the order of the columns of `votes`; rising where the target is ordinal. Those of `y` by default.
+    ordinal : bool
+        Whether the classes are in rising order.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (K,)
+        The labels that the training rows hold: the order of the probability columns.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value
-        mean = np.nan_to_num(np.nanmean(X, axis=0, dtype=np.float64))
-        scale = np.nan_to_num(np.nanstd(X, axis=0, dtype=np.float64))
-    return mean, np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-12), scale, 1.0)
+
+    classes_: np.ndarray
+    classes: Sequence[Any] | None
+    ordinal: bool
+
+    @abstractmethod
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the probability of each class, shape (N, K); rows sum to 1 unless the target is multilabel."""
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the most probable labels, shape (N,); multilabel: 0 and 1 for each class, shape (N, C)."""
+        P = self.predict_proba(X)
+        if self.coding_.kind == "multilabel":
+            return (P > 0.5).astype(np.int64)
+        labels: np.ndarray = self.classes_[P.argmax(axis=1)]
+        return labels
+
+    def kind_of(self, y: np.ndarray) -> str:
+        """Return multilabel for 2-D labels, else ordinal or nominal as the head was told."""
+        if y.ndim == 2:
+            return "multilabel"
+        return "ordinal" if self.ordinal else "nominal"
+
+    def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        X, y = super()._checked(X, y)
+        check_classification_targets(y)
+        return X, y
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
-def standardized(X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return X less the mean, over the scale, as float64; what is absent becomes 0, the mean."""
-    Z: np.ndarray = np.nan_to_num((X.astype(np.float64) - mean) / scale)
-    return Z
+class RegressorHead(RegressorMixin, BaseHead):
+    """A head for interval targets."""
+
+    @abstractmethod
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the values, shape (N,)."""
+
+    def kind_of(self, y: np.ndarray) -> str:
+        """Return interval."""
+        return "interval"

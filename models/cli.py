@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mixed_signals.models.heads import HEADS
+from mixed_signals.models.heads import HEADS, head_spec
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import (
     Debug,
@@ -15,19 +15,19 @@ from mixed_signals.store.terminal import (
     make_app,
     progress,
     run_app,
-    split_pairs,
     split_values,
     stderr,
     stdout,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from mixed_signals.store import Store
+    from mixed_signals.store import Fold, Run, Store, Views
 
 _PLAIN = [name for name, kind in HEADS.items() if not kind.fusion]
 _FUSION = [name for name, kind in HEADS.items() if kind.fusion]
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 app = make_app()
 
@@ -39,51 +39,112 @@ def fit_heads(
         list[str] | None,
         typer.Option(
             metavar="MODALITY=NAME",
-            help="Feature set of each modality to use. (default: all, if there is one of each)",
+            help="Feature set of each modality to use; of several of one modality, each training fold chooses one. "
+            "(default: all, if there is one of each)",
         ),
     ] = None,
-    heads: Annotated[list[str] | None, typer.Option(help=f"Among: {', '.join(_PLAIN)}.")] = None,
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Among: {', '.join(_PLAIN)}; with settings as in xgboost@max_depth=2."),
+    ] = None,
     fusion: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Fusion heads, among: {', '.join(_FUSION)}. (default: all heads, if none is named)"
+            help=f"Fusion heads, among: {', '.join(_FUSION)}. (default: logistic or ridge, xgboost and gated, if no "
+            "head is named)"
         ),
     ] = None,
+    subsets: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A+B", help="Subsets of modalities, e.g. text,text+audio. (default: all)"),
+    ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds; no group stands on both sides of one.")] = 5,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Repeat the whole with this many ways of making folds.")
+    ] = 1,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Take the folds from a column: train and test, or a fold for each value. (default: make folds)",
+        ),
+    ] = None,
     group: Annotated[
-        str, typer.Option(help="Utterance column to keep apart (speaker, dialog), or 'none'.")
-    ] = "group",
+        str | None,
+        typer.Option(
+            help="Utterance column to keep apart (speaker, dialog), or 'none'. (default: the corpus's groups, if any)"
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per head; they never change the folds.")] = 5,
+    orders: Annotated[
+        int, typer.Option(min=1, help="Orders of the training rows in which each seed is trained.")
+    ] = 1,
     target: Annotated[str, typer.Option(help="Column to predict.")] = "label",
     missing: Annotated[
         Literal["drop", "mask"],
         typer.Option(help="Leave out utterances that lack a modality, or keep them masked."),
     ] = "drop",
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="Standardise features within each group (transductive).")
+    ] = False,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Add a model that chooses its head inside each training fold.")
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option(help="Also fit each head on all rows, for 'mixed-signals predict'.")
+    ] = True,
     run: Annotated[str | None, typer.Option(help="Name of the run. (default: run1, run2, ...)")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Heads at a time. (default: all cores)")] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what an interrupted run of this name has done.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes. (default: all cores)")] = None,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory for training, e.g. 4G.")] = "2G",
+    device: Annotated[str, typer.Option(help="Where gated heads are trained: cpu or cuda.")] = "cpu",
+    allow_shared_groups: Annotated[
+        bool,
+        typer.Option(
+            "--allow-shared-groups", help="Take folds that share groups between training and test rows."
+        ),
+    ] = False,
+    allow_trained_rows: Annotated[
+        bool, typer.Option("--allow-trained-rows", help="Test on rows that an encoder was trained on.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Train heads on every subset of modalities, fold and seed, and keep the out-of-fold predictions.
 
+    An interrupted run goes on where it stopped, with the same call.
+
     [bold]Example:[/] fit-heads my.store --heads logistic,xgboost --fusion gated --folds 5 --group speaker --seeds 5
     """
+    from mixed_signals.models.sweeps import default_heads
     from mixed_signals.store import Store
-    from mixed_signals.store.corpus import MODALITIES
 
     opened = Store.open(store)
     name = run or _next_name(opened)
     if opened.run_path(name).exists():
         raise UsageError(f"--run {name}: is in {store} already; choose another name")
-    plain, fused = split_values(heads), split_values(fusion)
-    if (heads or fusion) and not (plain or fused):
-        raise UsageError("--heads, --fusion: no head is named")
-    _check_names(plain, _PLAIN, "--heads")
-    _check_names(fused, _FUSION, "--fusion")
-    names = plain + fused or list(HEADS)
-    chosen = split_pairs(features, "--features") or _only_features(opened)
-    if unknown := set(chosen) - set(MODALITIES):
-        raise UsageError(f"--features: {unknown.pop()!r} is none of {', '.join(MODALITIES)}")
-    _fit(opened, chosen, names, folds, None if group == "none" else group, seeds, target, missing, name, jobs)
+    named = _heads(heads, fusion)
+    views = _views(opened, _features(opened, features), target, missing)
+    first = views[0]
+    column = _group(first, group)
+    made = _folds(first, split, folds, partitions, column)
+    options: dict[str, Any] = {
+        "subsets": [tuple(value.split("+")) for value in split_values(subsets)] or "all",
+        "folds": made,
+        "seeds": range(seeds),
+        "orders": orders,
+        "group": column,
+        "normalize": normalize,
+        "choose": choose,
+        "refit": refit,
+        "device": device,
+        "n_jobs": jobs,
+        "memory": _bytes(memory),
+        "allow_shared_groups": allow_shared_groups,
+        "allow_trained_rows": allow_trained_rows,
+    }
+    _fit(opened, name, views, named or list(default_heads(first.kind)), options, restart=restart)
 
 
 def main() -> None:
@@ -93,63 +154,76 @@ def main() -> None:
 
 def _fit(
     store: Store,
-    features: Mapping[str, str],
-    heads: list[str],
-    n_folds: int,
-    group: str | None,
-    n_seeds: int,
-    target: str,
-    missing: Literal["drop", "mask"],
     name: str,
-    jobs: int | None,
+    views: Sequence[Views],
+    heads: list[str],
+    options: dict[str, Any],
+    *,
+    restart: bool,
 ) -> None:
-    from mixed_signals.models.sweeps import all_subsets, sweep
-    from mixed_signals.models.tables import metrics_table
-    from mixed_signals.store import folds as make_folds
+    from mixed_signals.models.keeping import unfinished
+    from mixed_signals.models.sweeps import n_fits, sweep
 
     console = stdout()
-    views = store.views(**features, target=target, missing=missing)
-    console.print(repr(views), highlight=False, markup=False, soft_wrap=True)
-    made = make_folds(views, n_folds, group=group)
-    if group is None and views.groups is not None:
-        stderr().print(
-            "warning: folds share groups between training and test rows (--group none); scores may be too high",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
-    per_subset = n_folds * sum(n_seeds if HEADS[head].seeded else 1 for head in heads)
-    total = per_subset * len(all_subsets(views.modalities))
-    with interruptible("nothing was saved"), progress("fitting heads", total) as advance:
-        run = sweep(
-            views, heads, folds=made, seeds=range(n_seeds), group=group, n_jobs=jobs, on_progress=advance
-        )
-    folder = run.save(store, name)
+    console.print(repr(views[0]), highlight=False, markup=False, soft_wrap=True)
+    total = n_fits(
+        views[0], heads, **{k: options[k] for k in ("subsets", "folds", "seeds", "orders", "refit")}
+    )
+    kept = f"finished parts are kept; the same command (with --run {name}) goes on"
+    with unfinished(store, name, restart=restart) as folder:
+        with interruptible(kept), progress("fitting heads", total) as advance:
+            run = sweep(views, heads, **options, keep=folder, on_progress=advance)
+        saved = run.save(store, name)
+    _print(run, saved, name)
+
+
+def _print(run: Run, folder: Path, name: str) -> None:
+    from mixed_signals.models.tables import metrics_table, override_lines
+
+    console = stdout()
     console.print(metrics_table(run))
+    for line in override_lines(run):
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
     if not run.metrics["low"].notna().any():
         console.print(str(run.metrics["method"].iloc[0]), style="yellow", highlight=False)
     console.print(
-        f"{len(run.heads)} heads in {run.info['seconds']:.0f} s; run {name!r} is in {folder}", soft_wrap=True
+        f"{len(run.heads):,} heads in {run.info['seconds']:.0f} s; run {name!r} is in {folder}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
-def _check_names(names: list[str], known: list[str], flag: str) -> None:
-    for name in names:
-        if name not in known:
-            elsewhere = {"--heads": "--fusion", "--fusion": "--heads"}[flag]
-            hint = f"; {name} goes with {elsewhere}" if name in HEADS else ""
-            raise UsageError(f"{flag} {name!r}: unknown (it takes: {', '.join(known)}{hint})")
+def _heads(heads: list[str] | None, fusion: list[str] | None) -> list[str]:
+    plain, fused = split_values(heads), split_values(fusion)
+    if (heads or fusion) and not (plain or fused):
+        raise UsageError("--heads, --fusion: no head is named")
+    for names, known, flag, other in (
+        (plain, _PLAIN, "--heads", "--fusion"),
+        (fused, _FUSION, "--fusion", "--heads"),
+    ):
+        for name in names:
+            base = name.partition("@")[0]
+            if base not in known:
+                hint = f"; {base} goes with {other}" if base in HEADS else ""
+                raise UsageError(f"{flag} {name!r}: unknown (it takes: {', '.join(known)}{hint})")
+            head_spec(name)
+    return plain + fused
 
 
-def _next_name(store: Store) -> str:
-    number = 1
-    while store.run_path(f"run{number}").exists():
-        number += 1
-    return f"run{number}"
+def _features(store: Store, features: list[str] | None) -> dict[str, list[str]]:
+    """Return the names of the feature sets of each modality; without any named, the one there is of each."""
+    from mixed_signals.store.provenance import MODALITIES
 
-
-def _only_features(store: Store) -> dict[str, str]:
-    """Return the one feature set of each modality that has any."""
+    chosen: dict[str, list[str]] = {}
+    for part in split_values(features):
+        modality, equals, name = part.partition("=")
+        if not (equals and modality and name):
+            raise UsageError(f"--features: expected MODALITY=NAME, got {part!r}")
+        if modality not in MODALITIES:
+            raise UsageError(f"--features: {modality!r} is none of {', '.join(MODALITIES)}")
+        chosen.setdefault(modality, []).append(name)
+    if chosen:
+        return chosen
     found: dict[str, list[str]] = {}
     for key in store.feature_sets():
         modality, _, name = key.partition("/")
@@ -162,4 +236,70 @@ def _only_features(store: Store) -> dict[str, str]:
                 f"{store.path} has several {modality} feature sets; say which: "
                 f"--features {modality}={names[0]} (or {', '.join(names[1:])})"
             )
-    return {modality: names[0] for modality, names in found.items()}
+    return found
+
+
+def _views(
+    store: Store, features: Mapping[str, Sequence[str]], target: str, missing: Literal["drop", "mask"]
+) -> list[Views]:
+    """Return views of the utterances that all of them have; several where a modality has several feature sets."""
+    made = []
+    for number in range(max(map(len, features.values()))):
+        names = {modality: found[min(number, len(found) - 1)] for modality, found in features.items()}
+        made.append(store.views(**names, target=target, missing=missing))
+    if len(made) == 1:
+        return made
+    shared = set.intersection(*(set(views.ids) for views in made))
+    return [views.select([i for i in views.ids if i in shared]) for views in made]
+
+
+def _group(views: Views, group: str | None) -> str | None:
+    """Return the column that folds keep apart, or None."""
+    if group == "none":
+        return None
+    if group is None and views.groups is None:
+        stderr().print(
+            "note: the corpus has no groups, so rows of one speaker may be trained and tested on (--group COLUMN "
+            "keeps them apart)",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return None
+    return group or "group"
+
+
+def _folds(views: Views, split: str | None, n_folds: int, partitions: int, group: str | None) -> list[Fold]:
+    from mixed_signals.store import folds as make_folds
+    from mixed_signals.store import predefined_folds
+
+    if split is not None:
+        if partitions > 1:
+            raise UsageError("--partitions: a predefined split (--split) is one partition")
+        return predefined_folds(views, split)
+    return [
+        fold
+        for partition in range(partitions)
+        for fold in make_folds(views, n_folds, group=group, partition=partition)
+    ]
+
+
+def _bytes(size: str) -> int:
+    """Return the bytes of a size such as 500M or 4G."""
+    number, unit = size[:-1], size[-1:].lower()
+    if unit.isdigit():
+        number, unit = size, ""
+    try:
+        found = int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError):
+        raise UsageError(f"--memory {size!r}: write e.g. 500M or 4G") from None
+    if found < 2**26:
+        raise UsageError(f"--memory {size!r}: at least 64M")
+    return found
+
+
+def _next_name(store: Store) -> str:
+    number = 1
+    while store.run_path(f"run{number}").exists():
+        number += 1
+    return f"run{number}"

@@ -1,114 +1,61 @@
-"""A small gated fusion in torch: one projection per modality, a softmax over gates, one linear output.
-
-With x_m the standardised features of modality m and P the modalities that a row has::
-
-    h_m = GELU(W_m x_m + b_m)
-    g   = softmax over m in P of (v_m . h_m + c_m)
-    logits = U sum over m in P of g_m h_m + d
-
-so that ``g_m U h_m`` is exactly what modality m adds to the logits. Gated multimodal units: Arevalo et al.,
-"Gated Multimodal Units for Information Fusion", arXiv 1702.01992.
-"""
+"""Gated fusion: one projection for each modality, gates, one linear output. `stacked` has the formulas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import softmax
 
-from mixed_signals.models.base import BaseHead, standardization, standardized
-from mixed_signals.models.inner import inner_folds
-from mixed_signals.models.saving import read_arrays, write_arrays
+from mixed_signals.models.base import MEMORY, BaseHead, ClassifierHead, Fit, Problem, RegressorHead
+from mixed_signals.models.saving import write_arrays
 
 if TYPE_CHECKING:
-    import torch
+    from mixed_signals.models.stacked import Network
+    from mixed_signals.models.training import Course
 
-    Weights = dict[str, torch.Tensor]
 
+class GatedBase(BaseHead):
+    """What the classifier and the regressor share."""
 
-class GatedHead(BaseHead):
-    """Gated fusion of column blocks; with one block, a one-hidden-layer network.
+    seeded = True
+    hidden: int
+    gate: str
+    gate_width: str
+    gate_input: str
+    input_dropout: float
+    dropout: float
+    modality_dropout: float
+    auxiliary: float
+    learning_rate: float
+    weight_decay: float
+    gate_rate: float
+    batch_size: int
+    max_epochs: int
+    patience: int
+    n_scouts: int
+    random_state: int
+    order: int
 
-    Modality dropout hides whole modalities while training (always leaving one), which is what lets the head
-    predict for rows where a modality is absent (NaN). A first training, with whole groups held out of the
-    training rows, finds how many epochs are best; a second one trains that long on all training rows.
-
-    Parameters
-    ----------
-    blocks : mapping of str to (start, stop), optional
-        Which columns belong to which modality; all columns are one block by default.
-    hidden : int
-        Width of each projection.
-    input_dropout, dropout, modality_dropout : float
-        Shares of features, of projected features, and of modalities, hidden while training.
-    learning_rate, weight_decay : float
-        Of AdamW.
-    batch_size, max_epochs, patience : int
-        The first training ends after `patience` epochs without a better log loss on the held-out groups.
-    random_state : int
-        Seed of initial weights, batches, dropout and of which groups are held out.
-
-    Attributes
-    ----------
-    classes_ : ndarray, shape (K,)
-    modalities_ : tuple of str
-        Names of the blocks, the order of gates and contributions.
-    n_epochs_ : int
-        Epochs of the second training.
-    """
-
-    def __init__(
-        self,
-        blocks: Mapping[str, tuple[int, int]] | None = None,
-        hidden: int = 64,
-        input_dropout: float = 0.5,
-        dropout: float = 0.3,
-        modality_dropout: float = 0.2,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.1,
-        batch_size: int = 64,
-        max_epochs: int = 80,
-        patience: int = 8,
-        random_state: int = 0,
-    ) -> None:
-        self.blocks = blocks
-        self.hidden = hidden
-        self.input_dropout = input_dropout
-        self.dropout = dropout
-        self.modality_dropout = modality_dropout
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.random_state = random_state
+    mean_: np.ndarray
+    scale_: np.ndarray
+    weights_: dict[str, np.ndarray]
+    n_epochs_: int
+    temperature_: float
 
     @property
     def modalities_(self) -> tuple[str, ...]:
         """Names of the blocks."""
-        return tuple(self._blocks())
+        return tuple(self._own_blocks())
 
-    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
-        """Fit on X (N, D), labels y (N,); whole groups are held out for early stopping."""
-        X, codes = self._training_rows(X, y)
-        self.mean_, self.scale_ = standardization(X)
-        every = np.arange(len(codes))
-        pairs = inner_folds(codes, groups, 4, self.random_state)
-        self.n_epochs_ = self.max_epochs
-        with _one_thread():
-            if pairs:
-                self.n_epochs_, _ = self._train(X, codes, *pairs[0])
-            _, self.weights_ = self._train(X, codes, every, every[:0])
-        return self
+    @classmethod
+    def fit_many(
+        cls, problem: Problem, fits: Sequence[Fit], *, device: str = "cpu", memory: int = MEMORY
+    ) -> None:
+        """Fit heads together; those that share rows, order and sizes are trained in one computation."""
+        from mixed_signals.models.scouting import fit_networks
 
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return class probabilities, shape (N, K)."""
-        logits, _, _ = self._forward_rows(X)
-        probabilities: np.ndarray = softmax(logits, axis=1)
-        return probabilities
+        fit_networks(problem, fits, device, memory)
 
     def explain(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what each modality does in each prediction.
@@ -116,169 +63,224 @@ class GatedHead(BaseHead):
         Returns
         -------
         gates : ndarray, shape (N, M)
-            Weights of the modalities, summing to 1; 0 where a modality is absent.
+            Weights of the modalities; 0 where a modality is absent. Softmax gates sum to 1. Of gates per
+            dimension it is the mean.
         contributions : ndarray, shape (N, M)
-            What each modality adds to the logit of the predicted class, minus what it adds to the mean over
-            classes.
+            What each modality adds for what is predicted; with the same of the intercepts they sum to
+
+            - nominal: the calibrated logit of the predicted class, less the mean over classes;
+            - two classes: half the calibrated log odds of the predicted class, which is the same;
+            - ordinal: half the sum of the log odds of all thresholds, each for the predicted class's side;
+            - multilabel: half the sum of the log odds of all classes, each for what is predicted of it;
+            - interval: the value, in units of the target, less the training mean.
         """
-        logits, gates, parts = self._forward_rows(X)
-        predicted = logits.argmax(axis=1)
-        centred = parts - parts.mean(axis=2, keepdims=True)
-        return gates, np.take_along_axis(centred, predicted[:, None, None], axis=2)[:, :, 0]
+        outputs, gates, parts = self._explained(X)
+        coding = self.coding_
+        if coding.kind == "interval":
+            return gates, parts[:, :, 0] * coding.scale
+        P = coding.decode(outputs)
+        if coding.link == "softmax":
+            parts = parts - parts.mean(axis=2, keepdims=True)
+            return gates, np.take_along_axis(parts, P.argmax(axis=1)[:, None, None], axis=2)[:, :, 0]
+        above = (
+            P > 0.5 if coding.kind == "multilabel" else P.argmax(axis=1)[:, None] > np.arange(coding.width)
+        )
+        return gates, (parts * np.where(above, 0.5, -0.5)[:, None, :]).sum(axis=2)
 
     def save(self, stem: str) -> str:
         """Write the head to ``<stem>.safetensors`` and return that path."""
         arrays = {"mean_": self.mean_, "scale_": self.scale_}
         arrays |= {f"weight.{name}": value for name, value in self.weights_.items()}
-        return write_arrays(stem, self, arrays, {"n_epochs_": self.n_epochs_})
-
-    @classmethod
-    def load(cls, path: str) -> Self:
-        """Read a head that `save` wrote."""
-        head = read_arrays(path, cls)
-        names = [name for name in vars(head) if name.startswith("weight.")]
-        head.weights_ = {name.removeprefix("weight."): vars(head).pop(name) for name in names}
-        loaded: Self = head
-        return loaded
-
-    def _blocks(self) -> dict[str, tuple[int, int]]:
-        if self.blocks is None:
-            return {"all": (0, self.n_features_in_)}
-        return {name: (int(start), int(stop)) for name, (start, stop) in self.blocks.items()}
-
-    def _tensors(self, X: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return each block standardised (N, D_m), zero where absent, and which blocks are present (N, M)."""
-        import torch
-
-        inputs, present = [], []
-        for start, stop in self._blocks().values():
-            block = X[:, start:stop]
-            present.append(np.isfinite(block).any(axis=1))
-            z = standardized(block, self.mean_[start:stop], self.scale_[start:stop])
-            inputs.append(torch.from_numpy(z.astype(np.float32)))
-        return inputs, torch.from_numpy(np.stack(present, axis=1))
-
-    def _initial(self, generator: torch.Generator) -> Weights:
-        import torch
-
-        def linear(n_out: int, n_in: int) -> torch.Tensor:
-            return 0.3 * (torch.rand(n_out, n_in, generator=generator) * 2 - 1) / n_in**0.5
-
-        weights = {}
-        for name, (start, stop) in self._blocks().items():
-            weights[f"{name}.projection"] = linear(self.hidden, stop - start)
-            weights[f"{name}.bias"] = torch.zeros(self.hidden)
-            weights[f"{name}.gate"] = linear(1, self.hidden)[0]
-            weights[f"{name}.gate_bias"] = torch.zeros(1)
-        weights["output"] = linear(len(self.classes_), self.hidden)
-        weights["output_bias"] = torch.zeros(len(self.classes_))
-        return weights
-
-    def _train(
-        self, X: np.ndarray, codes: np.ndarray, rows: np.ndarray, held: np.ndarray
-    ) -> tuple[int, dict[str, np.ndarray]]:
-        """Train on `rows` for `n_epochs_` epochs; with `held` rows, return the epoch that was best for them."""
-        import torch
-
-        generator = torch.Generator().manual_seed(self.random_state)
-        weights = self._initial(generator)
-        for tensor in weights.values():
-            tensor.requires_grad_()
-        matrices = [tensor for tensor in weights.values() if tensor.ndim > 1]
-        vectors = [tensor for tensor in weights.values() if tensor.ndim == 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=self.learning_rate,
-            fused=True,
+        return write_arrays(
+            stem, self, arrays, {"n_epochs_": self.n_epochs_, "temperature_": self.temperature_}
         )
-        inputs, present = self._tensors(X)
-        y = torch.from_numpy(codes.astype(np.int64))
-        train_rows, held_rows = torch.from_numpy(rows), torch.from_numpy(held)
-        best, best_loss = self.n_epochs_, np.inf
-        for epoch in range(1, self.n_epochs_ + 1):
-            shuffled = train_rows[torch.randperm(len(train_rows), generator=generator)]
-            for batch in shuffled.split(self.batch_size):
-                here = _hide(present[batch], self.modality_dropout, generator)
-                logits, _, _ = self._forward(weights, [x[batch] for x in inputs], here, generator)
-                loss = torch.nn.functional.cross_entropy(logits, y[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            if not len(held):
-                continue
-            with torch.no_grad():
-                logits, _, _ = self._forward(weights, [x[held_rows] for x in inputs], present[held_rows])
-                held_loss = float(torch.nn.functional.cross_entropy(logits, y[held_rows]))
-            if held_loss < best_loss:
-                best, best_loss = epoch, held_loss
-            elif epoch - best >= self.patience:
-                break
-        return best, {name: tensor.detach().numpy().copy() for name, tensor in weights.items()}
 
-    def _forward(
+    def take_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what `save` wrote."""
+        prefix = "weight."
+        self.weights_ = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        super().take_arrays({k: v for k, v in arrays.items() if not k.startswith(prefix)})
+
+    def _network(self) -> Network:
+        from mixed_signals.models.stacked import Network
+
+        gates = (self.gate, self.gate_width, self.gate_input)
+        return Network(self.hidden, self.coding_.width, *gates, auxiliary=self.auxiliary > 0)
+
+    def _course(self) -> Course:
+        from mixed_signals.models.training import Course
+
+        times = (self.batch_size, self.max_epochs, self.patience)
+        return Course(self.coding_.link, self.order, *times, input_dropout=self.input_dropout)
+
+    def _explained(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return calibrated outputs (N, width), gates (N, M) and parts of the outputs (N, M, width)."""
+        from mixed_signals.models.scouting import prepared
+        from mixed_signals.models.stacked import Stack, predicted
+
+        X, blocks = self._rows(X), self._own_blocks()
+        standard = {name: (self.mean_[a:b], self.scale_[a:b]) for name, (a, b) in blocks.items()}
+        stack = Stack(self._network(), [tuple(blocks)], [self.weights_])
+        outputs, gates, parts = [], [], []
+        for found in predicted(stack, prepared(X, blocks, standard, "cpu")):
+            outputs.append(found.outputs[0].T)
+            gates.append(found.gates[0].mean(dim=1).T)
+            parts.append(np.stack([found.parts[name][0].T for name in blocks], axis=1))
+        z, g, p = (np.concatenate(found).astype(np.float64) for found in (outputs, gates, parts))
+        return z / self.temperature_, g, p / self.temperature_
+
+
+class GatedHead(ClassifierHead, GatedBase):
+    """Gated fusion of modalities; with one modality, a network with one hidden layer.
+
+    Modality dropout hides whole modalities while training (never a row's last), which is what lets the head
+    predict for rows where a modality is absent (NaN). How long to train is found by scouts: the same head
+    with a seed that depends on `order` only, trained without some training rows (whole groups, where there
+    are any) and watched on them. The head itself is trained that long on all training rows. Heads of other
+    seeds share the scouts.
+
+    Parameters
+    ----------
+    blocks : mapping of str to (start, stop), optional
+        Which columns belong to which modality; all columns are one block by default.
+    classes, ordinal
+        See `ClassifierHead`.
+    hidden : int
+        Width of each projection.
+    gate : {"softmax", "sigmoid"}
+        Whether gates share 1 among the modalities that a row has, or each is between 0 and 1.
+    gate_width : {"scalar", "dimension"}
+        Whether a modality has one gate, or one for each dimension of its projection.
+    gate_input : {"own", "all"}
+        Whether a modality's gate is made of its own features h or of those of all modalities that a row has.
+    input_dropout, dropout, modality_dropout : float
+        Shares of inputs, of features h, and of modalities, hidden while training (in steps of 1/256).
+    auxiliary : float
+        Weight of the mean of the modalities' own losses, each by outputs of its own; 0 for none.
+    class_weight : "balanced" or mapping of label to float, optional
+        What rows of a class weigh; balanced: what makes classes equal. Nominal and ordinal targets only.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    gate_rate : float
+        Learning rate of what makes the gates, over that of the rest: gates that learn fast overfit first.
+    batch_size, max_epochs, patience : int
+        Scouts stop after `patience` epochs without a better loss on the held-out rows.
+    n_scouts : int
+        Of the 4 inner folds, how many a scout is trained for; without any, training takes `max_epochs`.
+    random_state : int
+        Seed of the initial weights, the dropout of projected features and modalities.
+    order : int
+        Seed of the order of rows, of the dropout of features, and of which rows scouts are watched on.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (K,)
+    modalities_ : tuple of str
+        Names of the blocks, the order of gates and contributions.
+    n_epochs_ : int
+        Epochs of the last training.
+    temperature_ : float
+        What outputs are divided by: the divisor with which the scouts' held-out outputs had the smallest mean
+        loss (Guo et al. 2017, "On calibration of modern neural networks", ICML).
+    weights_ : dict of str to ndarray
+    """
+
+    def __init__(
         self,
-        weights: Weights,
-        inputs: list[torch.Tensor],
-        present: torch.Tensor,
-        generator: torch.Generator | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return logits (N, K), gates (N, M) and projections (N, M, H); with a generator, dropout is on."""
-        import torch
+        blocks: Mapping[str, tuple[int, int]] | None = None,
+        classes: Sequence[Any] | None = None,
+        ordinal: bool = False,
+        hidden: int = 64,
+        gate: str = "softmax",
+        gate_width: str = "scalar",
+        gate_input: str = "own",
+        input_dropout: float = 0.5,
+        dropout: float = 0.3,
+        modality_dropout: float = 0.2,
+        auxiliary: float = 0.0,
+        class_weight: str | Mapping[Any, float] | None = None,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.1,
+        gate_rate: float = 0.1,
+        batch_size: int = 128,
+        max_epochs: int = 60,
+        patience: int = 6,
+        n_scouts: int = 2,
+        random_state: int = 0,
+        order: int = 0,
+    ) -> None:
+        self.blocks = blocks
+        self.classes = classes
+        self.ordinal = ordinal
+        self.hidden = hidden
+        self.gate = gate
+        self.gate_width = gate_width
+        self.gate_input = gate_input
+        self.input_dropout = input_dropout
+        self.dropout = dropout
+        self.modality_dropout = modality_dropout
+        self.auxiliary = auxiliary
+        self.class_weight = class_weight
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.gate_rate = gate_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.n_scouts = n_scouts
+        self.random_state = random_state
+        self.order = order
 
-        projected, scores = [], []
-        for name, block in zip(self._blocks(), inputs, strict=True):
-            x = block if generator is None else _drop(block, self.input_dropout, generator)
-            h = torch.nn.functional.gelu(x @ weights[f"{name}.projection"].T + weights[f"{name}.bias"])
-            if generator is not None:
-                h = _drop(h, self.dropout, generator)
-            projected.append(h)
-            scores.append(h @ weights[f"{name}.gate"] + weights[f"{name}.gate_bias"])
-        hidden = torch.stack(projected, dim=1)
-        score = torch.stack(scores, dim=1).masked_fill(~present, -torch.inf)
-        gates = torch.nan_to_num(torch.softmax(score, dim=1))  # a row without any modality: gates of zero
-        logits = (gates[:, :, None] * hidden).sum(dim=1) @ weights["output"].T + weights["output_bias"]
-        return logits, gates, hidden
-
-    def _forward_rows(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return logits (N, K), gates (N, M) and each modality's part of the logits (N, M, K), as float64."""
-        import torch
-
-        X = self._rows(X)
-        weights = {name: torch.from_numpy(value) for name, value in self.weights_.items()}
-        inputs, present = self._tensors(X)
-        with torch.no_grad():
-            logits, gates, hidden = self._forward(weights, inputs, present)
-            parts = (gates[:, :, None] * hidden) @ weights["output"].T
-        return logits.double().numpy(), gates.double().numpy(), parts.double().numpy()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: products of this size gain nothing from more, and lose much under load."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _drop(x: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Set entries to zero with probability `share` and scale up the others."""
-    import torch
-
-    return x * (torch.rand(x.shape, generator=generator) >= share) / (1 - share)
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return calibrated class probabilities, shape (N, K)."""
+        outputs, _, _ = self._explained(X)
+        return self.coding_.decode(outputs)
 
 
-def _hide(present: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Hide each present modality with probability `share`, but never a row's last one."""
-    import torch
+class GatedRegressor(RegressorHead, GatedBase):
+    """Gated fusion for interval targets: `GatedHead`'s network and parameters, but those about classes."""
 
-    kept = present & (torch.rand(present.shape, generator=generator) >= share)
-    lost = ~kept.any(dim=1, keepdim=True)
-    return torch.where(lost, present, kept)
+    def __init__(
+        self,
+        blocks: Mapping[str, tuple[int, int]] | None = None,
+        hidden: int = 64,
+        gate: str = "softmax",
+        gate_width: str = "scalar",
+        gate_input: str = "own",
+        input_dropout: float = 0.5,
+        dropout: float = 0.3,
+        modality_dropout: float = 0.2,
+        auxiliary: float = 0.0,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.1,
+        gate_rate: float = 0.1,
+        batch_size: int = 128,
+        max_epochs: int = 60,
+        patience: int = 6,
+        n_scouts: int = 2,
+        random_state: int = 0,
+        order: int = 0,
+    ) -> None:
+        self.blocks = blocks
+        self.hidden = hidden
+        self.gate = gate
+        self.gate_width = gate_width
+        self.gate_input = gate_input
+        self.input_dropout = input_dropout
+        self.dropout = dropout
+        self.modality_dropout = modality_dropout
+        self.auxiliary = auxiliary
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.gate_rate = gate_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.n_scouts = n_scouts
+        self.random_state = random_state
+        self.order = order
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the values, shape (N,)."""
+        outputs, _, _ = self._explained(X)
+        return self.coding_.decode(outputs)

@@ -1,4 +1,4 @@
-"""Splits inside a training fold, for choosing penalties and stopping early, with groups kept together."""
+"""Splits inside a training fold, for choosing settings and stopping early, with groups kept together."""
 
 from __future__ import annotations
 
@@ -6,42 +6,60 @@ import warnings
 
 import numpy as np
 
+from mixed_signals.models.base import Problem
+from mixed_signals.models.coding import Coding
+from mixed_signals.store.splits import strata
+
 
 def inner_folds(
-    y: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int
+    problem: Problem, rows: np.ndarray, coding: Coding, n_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (training rows, validation rows) pairs, stratified, with groups kept together where there are any.
+    """Return (training, held-out) pairs of rows, stratified, with groups kept together where there are any.
 
     Parameters
     ----------
-    y : ndarray of int, shape (N,)
-        Class codes.
-    groups : ndarray, shape (N,), or None
-        Rows of one group never stand on both sides; with fewer groups than folds there are as many folds as groups.
-        None, or a single group, splits rows freely.
+    problem : Problem
+        With its `groups`, rows of one group never stand on both sides; with fewer groups than folds there are as many
+        folds as groups. Without, or with a single group, rows are split freely.
+    rows : ndarray of int
+        The rows of `problem` to split.
+    coding : Coding
+        Says what the folds are to have their shares of.
     n_folds : int
     seed : int
+        The same rows and seed give the same folds.
 
     Returns
     -------
     list of (ndarray, ndarray)
-        Only those pairs in which every class is trained on; empty if there is none.
+        Rows of `problem`. Only those pairs in which every class that has labels is trained on; empty if there is none.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    n_classes = len(np.unique(y))
-    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    if codes is not None and codes.max() > 0:
-        n_folds = min(n_folds, codes.max() + 1)
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    else:
-        codes = None
-        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    if np.bincount(y).max() < n_folds:
-        return []
+    codes = strata(coding.kind, problem.y[rows])
+    classed = coding.kind in ("nominal", "ordinal")
+    n_classes = codes.max() + 1
+    group_codes = None
+    if problem.groups is not None:
+        group_codes = np.unique(problem.groups[rows], return_inverse=True)[1]
+        if group_codes.max() == 0:
+            group_codes = None
+    if group_codes is not None:
+        n_folds = min(n_folds, int(group_codes.max()) + 1)
+    if np.bincount(codes).max() < n_folds:
+        if classed or len(rows) < n_folds:
+            return []
+        codes = np.zeros_like(codes)
+    splitter = (StratifiedKFold if group_codes is None else StratifiedGroupKFold)(
+        n_folds, shuffle=True, random_state=seed
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "The least populated class"
         )  # rare classes are split as they can be
-        pairs = list(splitter.split(y, y, codes))
-    return [(train, held) for train, held in pairs if len(held) and len(np.unique(y[train])) == n_classes]
+        pairs = list(splitter.split(codes, codes, group_codes))
+    return [
+        (rows[train], rows[held])
+        for train, held in pairs
+        if len(held) and len(train) and (not classed or len(np.unique(codes[train])) == n_classes)
+    ]

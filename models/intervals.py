@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from scipy.stats import t as student_t
 
 FEWEST_GROUPS = 8
@@ -67,6 +68,8 @@ def group_codes(groups: ArrayLike | None, n: int) -> NDArray[np.intp]:
     """
     if groups is None:
         return np.arange(n)
+    if np.asarray(groups).dtype.kind in "iu" and np.size(groups) == n:
+        return pd.factorize(np.asarray(groups))[0]
     names_of_rows = pd.Series(np.asarray(groups, dtype=object))
     if len(names_of_rows) != n:
         raise ValueError(f"{len(names_of_rows)} groups for {n} utterances")
@@ -116,6 +119,42 @@ def group_jackknife(
     return _finish(estimate, deleted, n, n_groups, unit, level, limits)
 
 
+def blocks_jackknife(
+    function: Callable[[NDArray[np.intp]], NDArray[np.float64]],
+    n: int,
+    groups: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    limits: Limits = UNLIMITED,
+) -> list[Interval]:
+    """Return the intervals of `group_jackknife` for statistics whose delete-one values are found all at once.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the number of each row's block, 0 to B - 1, and returns M statistics of all rows, each followed by those
+        without each block, shape (M, B + 1).
+    n, groups, level, limits
+        As for `group_jackknife`; n is at least 1.
+    """
+    codes = group_codes(groups, n)
+    n_groups = len(np.unique(codes))
+    blocks = codes if n_groups <= MOST_DELETIONS else codes % MOST_DELETIONS
+    unit = "groups" if blocks is codes else f"groups in {MOST_DELETIONS} blocks"
+    return [
+        _finish(
+            float(values[0]),
+            values[1:] if n_groups >= FEWEST_GROUPS else None,
+            n,
+            n_groups,
+            unit,
+            level,
+            limits,
+        )
+        for values in function(blocks)
+    ]
+
+
 def sums_jackknife(
     function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     columns: ArrayLike,
@@ -139,16 +178,21 @@ def sums_jackknife(
         As for `group_jackknife`; every group is deleted, however many there are.
     """
     values = np.asarray(columns, dtype=np.float64)
-    n, width = values.shape
-    codes = group_codes(groups, n)
-    n_groups = len(np.unique(codes))
-    sums = np.zeros((n_groups, width))
-    np.add.at(sums, codes, values)
+    n = len(values)
+    sums = sums_by(group_codes(groups, n), values)
+    n_groups = len(sums)
     total = sums.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = float(function(total)) if n else np.nan
         deleted = function(total - sums) if n_groups >= FEWEST_GROUPS else None
     return _finish(estimate, deleted, n, n_groups, "groups", level, limits)
+
+
+def sums_by(codes: NDArray[Any], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of each group's rows, shape (G, K), for group numbers (n,) from 0 to G - 1 and columns (n, K)."""
+    n = len(codes)
+    rows_of = csr_array((np.ones(n), (codes, np.arange(n))), shape=(int(codes.max(initial=-1)) + 1, n))
+    return np.asarray(rows_of @ columns)  # several times faster than np.add.at
 
 
 def mean_interval(

@@ -1,108 +1,284 @@
-"""Multinomial logistic regression whose L2 penalty is chosen inside the training fold."""
+"""L2-penalised linear heads whose penalty is chosen inside the training fold: logistic regression and ridge."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
-from mixed_signals.models.base import BaseHead, standardization, standardized
+from mixed_signals.models.base import MEMORY, BaseHead, ClassifierHead, Fit, Problem, RegressorHead
 from mixed_signals.models.inner import inner_folds
-from mixed_signals.models.saving import read_arrays, write_arrays
+from mixed_signals.models.linear import Axes, outputs, solve
+from mixed_signals.models.scaling import standardized
 
-PENALTIES = tuple(10.0**k for k in range(-5, 2))
+if TYPE_CHECKING:
+    import torch
+
+PENALTIES = tuple(10 ** (-5 + k / 2) for k in range(12))
+RIDGE_PENALTIES = tuple(10 ** (-6 + k / 2) for k in range(12))
+_ARRAYS = ("mean_", "scale_", "coef_", "intercept_")
+_CHOOSING: Any = {"tolerance": 1e-7, "max_iterations": 300}  # of inner models, in float32
+_KEPT: Any = {"tolerance": 1e-10, "max_iterations": 1000}  # of the model that is kept, in float64
+_ARRAYS_AT_A_TIME = 16  # as large as the outputs, or the weights, of the problems in hand
 
 
-class LogisticHead(BaseHead):
-    """L2-penalised multinomial logistic regression on standardised features.
+class _LinearHead(BaseHead):
+    """What both heads share: penalties, coefficients on standardised features, and how they are found."""
 
-    Absent features (NaN) take the training mean. The penalty is the one with the smallest mean log loss over
-    grouped inner folds. The features are rotated to their principal axes first, which leaves the solution
-    of an L2-penalised regression as it is and makes it quick where there are more features than rows.
+    penalties: Sequence[float]
+    n_inner_folds: int
+    mean_: np.ndarray
+    scale_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    C_: float
+
+    @classmethod
+    def fit_many(
+        cls, problem: Problem, fits: Sequence[Fit], *, device: str = "cpu", memory: int = MEMORY
+    ) -> None:
+        """Fit heads that share data; the principal axes of a modality are found once for all of the same rows."""
+        held_out(problem, fits, device=device, memory=memory)
+
+    def outputs(self, X: np.ndarray) -> np.ndarray:
+        """Return the outputs before the link function, shape (N, width)."""
+        Z = standardized(self._rows(X), self.mean_, self.scale_)
+        result: np.ndarray = Z @ self.coef_.T + self.intercept_
+        return result
+
+    def save(self, stem: str) -> str:
+        """Write the head to ``<stem>.safetensors`` and return that path."""
+        from mixed_signals.models.saving import write_arrays
+
+        return write_arrays(stem, self, {name: getattr(self, name) for name in _ARRAYS}, {"C_": self.C_})
+
+
+class LogisticHead(ClassifierHead, _LinearHead):
+    """L2-penalised logistic regression on standardised features.
+
+    Softmax for a nominal target, independent columns for an ordinal or multilabel one (see `Coding`), which share one
+    penalty. Absent features (NaN) take the training mean. The penalty is the one with the smallest mean loss over the
+    rows that inner folds hold out; groups stay together in them.
 
     Parameters
     ----------
     penalties : sequence of float
-        Inverse strengths ``C`` to choose from.
+        Inverse strengths ``C`` to choose from, as in scikit-learn: C multiplies the sum of the losses.
     n_inner_folds : int
-        Inner folds of the choice; 0 takes the middle of `penalties`.
+        Inner folds of the choice; 0, or where no fold can be made, takes the middle of `penalties`.
+    classes : sequence, optional
+        See `ClassifierHead`.
+    ordinal : bool
+        See `ClassifierHead`.
 
     Attributes
     ----------
-    classes_ : ndarray, shape (K,)
-    coef_ : ndarray, shape (K, D)
-        Weights on standardised features.
-    intercept_ : ndarray, shape (K,)
+    coef_ : ndarray, shape (width, D)
+        Weights on standardised features; width is 1 for two classes.
+    intercept_ : ndarray, shape (width,)
+    mean_, scale_ : ndarray, shape (D,)
+        Of the training rows, as far as they have the feature.
     C_ : float
         The inverse strength chosen.
+    inner_loss_ : float
+        Its mean loss over the rows held out.
     """
 
-    def __init__(self, penalties: Sequence[float] = PENALTIES, n_inner_folds: int = 3) -> None:
+    def __init__(
+        self,
+        penalties: Sequence[float] = PENALTIES,
+        n_inner_folds: int = 4,
+        classes: Sequence[Any] | None = None,
+        ordinal: bool = False,
+    ) -> None:
+        self.penalties = penalties
+        self.n_inner_folds = n_inner_folds
+        self.classes = classes
+        self.ordinal = ordinal
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the probability of each class, shape (N, K); rows sum to 1 unless the target is multilabel."""
+        outputs_of_rows = self.outputs(X)
+        return self.coding_.decode(outputs_of_rows)
+
+
+class RidgeHead(RegressorHead, _LinearHead):
+    """Ridge regression on standardised features, for interval targets.
+
+    Absent features (NaN) take the training mean. The penalty is the one with the smallest mean squared error over the
+    rows that inner folds hold out; groups stay together in them.
+
+    Parameters
+    ----------
+    penalties : sequence of float
+        Inverse strengths ``C`` to choose from: 1 / alpha of scikit-learn's `Ridge`.
+    n_inner_folds : int
+        Inner folds of the choice; 0, or where no fold can be made, takes the middle of `penalties`.
+
+    Attributes
+    ----------
+    coef_ : ndarray, shape (1, D)
+        Weights of the standardised target (see `Coding`) on standardised features.
+    intercept_ : ndarray, shape (1,)
+    mean_, scale_ : ndarray, shape (D,)
+        Of the training rows, as far as they have the feature.
+    C_ : float
+        The inverse strength chosen.
+    inner_loss_ : float
+        Half its mean squared error over the rows held out, of the standardised target.
+    """
+
+    def __init__(self, penalties: Sequence[float] = RIDGE_PENALTIES, n_inner_folds: int = 4) -> None:
         self.penalties = penalties
         self.n_inner_folds = n_inner_folds
 
-    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> Self:
-        """Fit on X (N, D), labels y (N,); rows of one group stay together in the inner folds."""
-        X, codes = self._training_rows(X, y)
-        self.mean_, self.scale_ = standardization(X)
-        Z = standardized(X, self.mean_, self.scale_)
-        _, _, axes = np.linalg.svd(Z, full_matrices=False)
-        rotated = Z @ axes.T
-        path = sorted(self.penalties)
-        self.C_ = self._choose(rotated, codes, groups, path)
-        weights, self.intercept_ = _fit_path(rotated, codes, [self.C_], len(self.classes_), tol=1e-6)[0]
-        self.coef_ = weights @ axes
-        return self
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return class probabilities, shape (N, K)."""
-        Z = standardized(self._rows(X), self.mean_, self.scale_)
-        probabilities: np.ndarray = softmax(Z @ self.coef_.T + self.intercept_, axis=1)
-        return probabilities
-
-    def save(self, stem: str) -> str:
-        """Write the head to ``<stem>.safetensors`` and return that path."""
-        arrays = {name: getattr(self, name) for name in ("mean_", "scale_", "coef_", "intercept_")}
-        return write_arrays(stem, self, arrays, {"C_": self.C_})
-
-    @classmethod
-    def load(cls, path: str) -> Self:
-        """Read a head that `save` wrote."""
-        return read_arrays(path, cls)
-
-    def _choose(self, Z: np.ndarray, y: np.ndarray, groups: np.ndarray | None, path: list[float]) -> float:
-        pairs = inner_folds(y, groups, self.n_inner_folds, seed=0) if self.n_inner_folds else []
-        if not pairs or len(path) == 1:
-            return path[len(path) // 2]
-        losses = np.zeros(len(path))
-        labels = np.arange(len(self.classes_))
-        for train, held in pairs:
-            for position, (weights, intercept) in enumerate(_fit_path(Z[train], y[train], path, len(labels))):
-                probabilities = softmax(Z[held] @ weights.T + intercept, axis=1)
-                losses[position] += log_loss(y[held], probabilities, labels=labels)
-        return path[int(losses.argmin())]
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the values, shape (N,)."""
+        outputs_of_rows = self.outputs(X)
+        return self.coding_.decode(outputs_of_rows)
 
 
-def _fit_path(
-    Z: np.ndarray, y: np.ndarray, path: list[float], n_classes: int, tol: float = 1e-4
+def held_out(
+    problem: Problem, fits: Sequence[Fit], *, device: str = "cpu", memory: int = MEMORY
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Fit every penalty of an ascending path, each from the solution before it; weights (K, D), intercepts (K,)."""
-    model = LogisticRegression(warm_start=True, max_iter=2000, tol=tol)
-    fitted = []
-    for C in path:
-        model.set_params(C=C)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties need not end to be compared
-            model.fit(Z, y)
-        weights, intercept = model.coef_, model.intercept_
-        if n_classes == 2:  # one logit for the second class: the same model with the first class's at zero
-            weights = np.vstack([np.zeros_like(weights), weights])
-            intercept = np.append(0.0, intercept)
-        fitted.append((weights.copy(), intercept.copy()))
-    return fitted
+    """Fit linear heads, and return what their inner models say of the rows that they did not see.
+
+    Parameters
+    ----------
+    problem : Problem
+    fits : sequence of Fit
+        Of `LogisticHead` or `RidgeHead`.
+    device : str
+    memory : int
+        Bytes for the problems that are solved at a time; the matrices (8 bytes for each value of the training rows, at
+        most) come on top.
+
+    Returns
+    -------
+    list of (ndarray of int, shape (n,); ndarray, shape (n, width))
+        For each head the rows of `problem` that its inner folds held out, and the outputs for them of the inner model
+        that was trained without them, at the penalty that was chosen.
+    """
+    by_rows: dict[bytes, list[int]] = {}
+    for number, fit in enumerate(fits):
+        by_rows.setdefault(fit.rows.tobytes(), []).append(number)
+    results = {}
+    for numbers in by_rows.values():
+        rows = fits[numbers[0]].rows
+        names = dict.fromkeys(name for number in numbers for name in fits[number].modalities)
+        axes = {name: Axes.of(problem.X[rows, slice(*problem.blocks[name])], device) for name in names}
+        for number in numbers:
+            results[number] = _fit(problem, fits[number], axes, memory)
+    return [results[number] for number in range(len(fits))]
+
+
+def _fit(
+    problem: Problem, fit: Fit, axes_by_name: Mapping[str, Axes], memory: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the penalty of one head, fit it, and return the rows that were held out and the outputs for them."""
+    head = cast("_LinearHead", fit.head)
+    kept, encoded = fit.begin(problem)
+    place = np.zeros(len(problem.X), dtype=np.intp)
+    place[fit.rows] = np.arange(len(fit.rows))
+    targets = np.zeros((encoded.shape[1], len(fit.rows)))
+    targets[:, place[kept]] = encoded.T
+    axes = [axes_by_name[name] for name in fit.modalities]
+    system = _System(axes, head.coding_.link, targets, memory)
+
+    path = sorted(head.penalties)
+    head.C_ = path[len(path) // 2]
+    pairs = inner_folds(problem, kept, head.coding_, head.n_inner_folds, seed=0) if head.n_inner_folds else []
+    held_rows, held_outputs = kept[:0], encoded[:0]
+    if pairs:
+        held_rows = np.concatenate([held for _, held in pairs])
+        parts = [(place[train], place[held]) for train, held in pairs]
+        losses = []
+        for C, found in zip(path, system.inner_outputs(parts, path), strict=True):
+            losses.append(float(head.coding_.losses(found, targets[:, place[held_rows]].T).mean()))
+            if losses[-1] == min(losses):
+                head.C_, head.inner_loss_, held_outputs = C, losses[-1], found
+
+    W, b, converged = system.solve([place[kept]], [head.C_], torch_type="float64", **_KEPT)
+    if not converged.all():
+        warnings.warn(
+            f"C={head.C_:g} did not converge; give smaller penalties", ConvergenceWarning, stacklevel=2
+        )
+    ends = np.cumsum([len(part.spectrum) for part in axes])[:-1].tolist()
+    rotated = W[0].tensor_split(ends, dim=1)
+    coefficients = [part @ own.basis.T for part, own in zip(rotated, axes, strict=True)]
+    head.coef_ = np.concatenate([part.cpu().numpy() for part in coefficients], axis=1)
+    head.intercept_ = b[0].cpu().numpy()
+    head.mean_ = np.concatenate([part.mean for part in axes])
+    head.scale_ = np.concatenate([part.scale for part in axes])
+    return held_rows, held_outputs
+
+
+class _System(NamedTuple):
+    """The problems of one head: its matrix, its link, its targets (width, N), and the bytes to solve them in."""
+
+    axes: list[Axes]
+    link: str
+    targets: np.ndarray
+    memory: int
+
+    def solve(
+        self,
+        trained: Sequence[np.ndarray],
+        penalties: Sequence[float],
+        torch_type: str,
+        tolerance: float,
+        max_iterations: int,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Solve a problem for each set of training rows and penalty: weights (P, width, R), intercepts, converged."""
+        import torch
+
+        like = {"dtype": getattr(torch, torch_type), "device": self.axes[0].matrix.device}
+        width, n = self.targets.shape
+        columns = width if self.link == "logistic" else 1  # logistic columns are problems of their own
+        targets = torch.as_tensor(self.targets, **like)
+        rank = sum(len(part.spectrum) for part in self.axes)
+        each = _ARRAYS_AT_A_TIME * like["dtype"].itemsize * width * (n + rank)
+        at_a_time = max(1, self.memory // each)
+        axes = self.axes
+        if n * rank * like["dtype"].itemsize <= self.memory:
+            axes = [replace(part, matrix=part.matrix.to(like["dtype"])) for part in axes]
+        found = []
+        for first in range(0, len(trained), at_a_time):
+            chosen = trained[first : first + at_a_time]
+            weights = torch.zeros((len(chosen), 1, n), **like)
+            for number, rows in enumerate(chosen):
+                weights[number, 0, torch.as_tensor(rows, device=weights.device)] = 1
+            W, b, converged = solve(
+                axes,
+                targets.repeat(len(chosen), 1)[:, None] if columns > 1 else targets[None],
+                weights.repeat_interleave(columns, dim=0),
+                torch.tensor(penalties[first : first + at_a_time], **like).repeat_interleave(columns),
+                self.link,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+            )
+            found.append(
+                (
+                    W.view(len(chosen), width, rank),
+                    b.view(len(chosen), width),
+                    converged.view(len(chosen), columns).all(dim=1),
+                )
+            )
+        W, b, converged = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return W, b, converged
+
+    def inner_outputs(
+        self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], path: Sequence[float]
+    ) -> Iterator[np.ndarray]:
+        """Yield for each penalty the outputs (n, width) of the pairs' held-out rows, one pair after the other."""
+        trained = [train for _ in path for train, _ in pairs]
+        each = [C for C in path for _ in pairs]
+        W, b, _ = self.solve(trained, each, torch_type="float32", **_CHOOSING)
+        for start in range(0, len(each), len(pairs)):
+            of_pairs = slice(start, start + len(pairs))
+            z = outputs(self.axes, W[of_pairs], b[of_pairs]).cpu().numpy()
+            yield np.concatenate([own[:, held].T for own, (_, held) in zip(z, pairs, strict=True)])

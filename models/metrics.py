@@ -1,31 +1,45 @@
-"""Scores of out-of-fold predictions, each with an interval that respects groups.
+"""Scores of out-of-fold predictions for every kind of target, each with an interval that respects groups.
 
-Probabilities are averaged over seeds first. With c_kj the number of rows of class k predicted as j:
+Probabilities (of an interval target: values) are averaged over seeds and orders first. All rows are scored together,
+whatever their partition and fold, but for areas under curves, which are computed within folds and then averaged: scores
+of different folds come from different models and are not comparable. (Nor are values: what predicts the mean of its
+training rows correlates with the truth a little below zero, since a fold's mean and the mean of the others differ in
+opposite directions.)
 
-accuracy      share of rows whose most probable class is the label
-macro F1      mean over classes k of F1_k = 2 c_kk / (sum_j c_kj + sum_j c_jk); weighted F1: weighted by the
-              classes' frequencies
-AUROC         one class against the others, mean over classes, computed within folds and then averaged (scores
-              of different folds come from different models and are not comparable)
-log loss      mean of -log p(label), natural logarithm, p at least 1e-12
-Brier         mean over rows of the sum over classes of (p - [class is the label])^2, 0 to 2
+=========== =========================================================================================================
+nominal     accuracy, macro F1, weighted F1, balanced accuracy, log loss, Brier, calibration error, AUROC
+ordinal     those, QWK, rank MAE
+multilabel  macro F1, micro F1, subset accuracy, Hamming loss, log loss, Brier, AUROC, average precision
+interval    CCC, Pearson, MAE, RMSE, R2
+=========== =========================================================================================================
+
+The formulas are in `mixed_signals.models.measures` and, of areas, in `mixed_signals.models.areas`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
-from mixed_signals.models.intervals import Interval, group_jackknife, mean_interval, sums_jackknife
-from mixed_signals.store.predictions import METRIC_COLUMNS, probability_columns
+from mixed_signals.models.areas import auroc as auroc
+from mixed_signals.models.areas import mean_areas
+from mixed_signals.models.intervals import Interval, blocks_jackknife, sums_by, sums_jackknife
+from mixed_signals.models.measures import MEASURES, indicators
+from mixed_signals.store.predictions import METRIC_COLUMNS, read_outcomes
+
+SPREAD = {
+    "nominal": ("accuracy", "log loss"),
+    "ordinal": ("accuracy", "log loss"),
+    "multilabel": ("macro F1", "log loss"),
+    "interval": ("CCC", "MAE"),
+}
+_AREAS = {"nominal": ("AUROC",), "ordinal": ("AUROC",), "multilabel": ("AUROC", "average precision")}
 
 
 def score(
-    predictions: pd.DataFrame, classes: tuple[str, ...], groups: Mapping[str, str] | None
+    predictions: pd.DataFrame, kind: str, classes: tuple[str, ...], groups: Mapping[str, str] | None
 ) -> pd.DataFrame:
     """Return the metrics of every model.
 
@@ -33,9 +47,12 @@ def score(
     ----------
     predictions : DataFrame
         Out-of-fold predictions (see `mixed_signals.store.predictions`).
+    kind : str
+        Of the target: nominal, ordinal, multilabel or interval.
     classes : tuple of str
+        In the order of the probability columns (ordinal: rising); empty where the target is interval.
     groups : mapping of utterance id to group, or None
-        What the intervals resample; utterances where there are no groups.
+        What the intervals delete, in all partitions at once; utterances where there are no groups.
 
     Returns
     -------
@@ -43,86 +60,89 @@ def score(
         ``model, head, modalities, metric, estimate, low, high, n, n_groups, method``; `n` counts rows
         (utterances x partitions).
     """
-    columns = probability_columns(classes)
-    rows = []
-    for (model, head, modalities), table in predictions.groupby(["model", "head", "modalities"], sort=False):
-        averaged = table.groupby(["partition", "fold", "utterance_id"], sort=False, as_index=False).agg(
-            {"label_true": "first", **dict.fromkeys(columns, "mean")}
-        )
-        P = averaged[columns].to_numpy(dtype=np.float64)
-        y = pd.Index(classes).get_indexer(pd.Index(averaged["label_true"], dtype=object))
-        fold = averaged.groupby(["partition", "fold"], sort=False).ngroup().to_numpy()
-        ids = averaged["utterance_id"]
-        unit = (ids if groups is None else ids.map(groups)).to_numpy(dtype=object)
-        for metric, interval in _intervals(y, P, fold, unit).items():
-            values = (
-                interval.estimate,
-                interval.low,
-                interval.high,
-                interval.n,
-                interval.n_groups,
-                interval.method,
-            )
-            rows.append((model, head, modalities, metric, *values))
-    return pd.DataFrame(rows, columns=METRIC_COLUMNS)
+    tables = [score_model(table, kind, classes, groups) for table in _models(predictions)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=METRIC_COLUMNS)
 
 
-def auroc(score: ArrayLike, positive: ArrayLike) -> float:
-    """Return the chance that a positive has the higher score than a negative, ties counted half.
+def score_model(
+    predictions: pd.DataFrame, kind: str, classes: tuple[str, ...], groups: Mapping[str, str] | None
+) -> pd.DataFrame:
+    """Return the metrics of one model, from its rows alone; all else as for `score`."""
+    rows, truth, outputs = _averaged(predictions, kind, classes)
+    unit = _units(rows["utterance_id"], groups)
+    results = {}
+    for name, make in MEASURES[kind].items():
+        measure = make(truth, outputs)
+        results[name] = sums_jackknife(measure.function, measure.columns, unit, limits=measure.limits)
+    if kind in _AREAS:
+        fold = rows.groupby(["partition", "fold"], sort=False).ngroup().to_numpy()
+        results |= zip(_AREAS[kind], _areas(truth, outputs, fold, unit), strict=False)
+    model = rows[["model", "head", "modalities"]].iloc[0].tolist()
+    found = [(*model, name, *vars(interval).values()) for name, interval in results.items()]
+    return pd.DataFrame(found, columns=METRIC_COLUMNS)
 
-    The Mann-Whitney statistic over its maximum (Hanley and McNeil 1982, Radiology 143); NaN without positives or
-    without negatives.
+
+def seed_spread(predictions: pd.DataFrame, kind: str, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Return how much training again, with another seed or order, changes a model's scores.
+
+    The intervals of `score` say what other groups would change; this is the other source of noise, on its own.
 
     Parameters
     ----------
-    score : array-like of float, shape (N,)
-    positive : array-like of bool, shape (N,)
+    predictions, kind, classes
+        As for `score`.
+
+    Returns
+    -------
+    DataFrame
+        ``model, metric, n_seeds, mean, sd`` for the metrics of `SPREAD`, each computed over all rows of one training.
+        `n_seeds` counts trainings (pairs of a seed and an order) that predict every row of the model; models with fewer
+        than two are left out. `sd` has n - 1 in its denominator.
     """
-    chosen = np.asarray(positive, dtype=bool)
-    n1, n0 = int(chosen.sum()), int((~chosen).sum())
-    if n1 == 0 or n0 == 0:
-        return float("nan")
-    ranks = rankdata(np.asarray(score, dtype=np.float64))
-    return float((ranks[chosen].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
+    found = []
+    for table in _models(predictions):
+        training = table.groupby(["seed", "order"], sort=False).ngroup().to_numpy()
+        n_rows = len(table[["utterance_id", "partition", "fold"]].drop_duplicates())
+        whole = np.bincount(training) == n_rows
+        if whole.sum() < 2:
+            continue
+        truth, outputs = read_outcomes(table, kind, classes)
+        for metric in SPREAD[kind]:
+            measure = MEASURES[kind][metric](truth, outputs)
+            values = pd.Series(measure.function(sums_by(training, measure.columns)[whole]))
+            found.append((table["model"].iloc[0], metric, len(values), values.mean(), values.std()))
+    return pd.DataFrame(found, columns=["model", "metric", "n_seeds", "mean", "sd"])
 
 
-def _intervals(y: np.ndarray, P: np.ndarray, fold: np.ndarray, groups: np.ndarray) -> dict[str, Interval]:
-    n_classes = P.shape[1]
-    predicted = P.argmax(axis=1)
-    confusion = np.zeros((len(y), n_classes * n_classes))
-    confusion[np.arange(len(y)), y * n_classes + predicted] = 1
-
-    def f1(sums: np.ndarray, weighted: bool) -> np.ndarray:
-        table = sums.reshape(*sums.shape[:-1], n_classes, n_classes)
-        hits = np.diagonal(table, axis1=-2, axis2=-1)
-        true, named = table.sum(axis=-1), table.sum(axis=-2)
-        with np.errstate(invalid="ignore"):
-            per_class = np.where(true + named > 0, 2 * hits / np.maximum(true + named, 1), 0.0)
-        weight = true if weighted else (true + named > 0)
-        averaged: np.ndarray = (per_class * weight).sum(axis=-1) / weight.sum(axis=-1)
-        return averaged
-
-    def fold_auroc(rows: np.ndarray) -> float:
-        areas = []
-        for k in np.unique(fold[rows]):
-            part = rows[fold[rows] == k]
-            areas.append(_mean([auroc(P[part, c], y[part] == c) for c in range(n_classes)]))
-        return _mean(areas)
-
-    likelihood = np.clip(P[np.arange(len(y)), y], 1e-12, None)
-    onehot = y[:, None] == np.arange(n_classes)[None, :]
-    unit, positive = (0.0, 1.0), (0.0, np.inf)
-    return {
-        "accuracy": mean_interval(predicted == y, groups, limits=unit),
-        "macro F1": sums_jackknife(lambda s: f1(s, weighted=False), confusion, groups, limits=unit),
-        "weighted F1": sums_jackknife(lambda s: f1(s, weighted=True), confusion, groups, limits=unit),
-        "AUROC": group_jackknife(fold_auroc, len(y), groups, limits=unit),
-        "log loss": mean_interval(-np.log(likelihood), groups, limits=positive),
-        "Brier": mean_interval(((P - onehot) ** 2).sum(axis=1), groups, limits=(0.0, 2.0)),
-    }
+def _models(predictions: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Give each model's rows."""
+    return (table for _, table in predictions.groupby("model", sort=False))
 
 
-def _mean(values: list[float]) -> float:
-    """Return the mean of the values that are defined, NaN where none is."""
-    defined = [value for value in values if np.isfinite(value)]
-    return float(np.mean(defined)) if defined else float("nan")
+def _averaged(
+    predictions: pd.DataFrame, kind: str, classes: tuple[str, ...]
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Return a row for each partition and utterance, what is true of it, and its outputs averaged over trainings."""
+    truth, outputs = read_outcomes(predictions, kind, classes)
+    row = predictions.groupby(["partition", "fold", "utterance_id"], sort=False).ngroup().to_numpy()
+    first = np.unique(row, return_index=True)[1]
+    averaged = sums_by(row, outputs.reshape(len(row), -1)) / np.bincount(row)[:, None]
+    return predictions.iloc[first], truth[first], averaged.reshape(len(first), *outputs.shape[1:])
+
+
+def _units(ids: pd.Series, groups: Mapping[str, str] | None) -> np.ndarray:
+    """Return the number of each row's group; an utterance without one is a group of its own in all partitions."""
+    named = pd.Series(np.nan, index=ids.index, dtype=object) if groups is None else ids.map(groups)
+    codes, names = pd.factorize(named.where(named != ""))
+    alone = codes < 0
+    codes[alone] = len(names) + pd.factorize(ids[alone])[0]
+    return codes
+
+
+def _areas(truth: np.ndarray, P: np.ndarray, fold: np.ndarray, unit: np.ndarray) -> list[Interval]:
+    positives = indicators(truth, P.shape[1])
+    if truth.ndim == 1 and P.shape[1] == 2:  # both classes have the same area
+        P, positives = P[:, 1:], positives[:, 1:]
+    return blocks_jackknife(
+        lambda blocks: np.array(mean_areas(P, positives, fold, blocks)), len(P), unit, limits=(0.0, 1.0)
+    )

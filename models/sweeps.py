@@ -2,99 +2,93 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from mixed_signals.models.baselines import Baseline, group_majority, majority
-from mixed_signals.models.heads import head_kind, make_head
-from mixed_signals.models.metrics import score
+from mixed_signals.models.base import MEMORY
+from mixed_signals.models.blocks import Done, run_blocks
+from mixed_signals.models.gathering import add_chosen, gates_table, predictions_table
+from mixed_signals.models.heads import HeadSpec, head_spec
+from mixed_signals.models.keeping import KeptHead, check_call
+from mixed_signals.models.material import Material, Subset, fingerprint, material
+from mixed_signals.models.metrics import score, seed_spread
+from mixed_signals.models.plan import all_subsets, check_folds, plan, shared_groups, trained_rows
+from mixed_signals.models.sentinels import group_majority, majority
 from mixed_signals.store import Fold, Run, UsageError, Views
 from mixed_signals.store import folds as make_folds
-from mixed_signals.store.predictions import GATE_COLUMNS, model_name, probability_columns
 from mixed_signals.store.provenance import library_versions
 
-Subset = tuple[str, ...]
+_LIBRARIES = ("mixed-signals", "numpy", "scikit-learn", "torch", "xgboost")
 
 
-@dataclass(frozen=True)
-class Fit:
-    """One head to be fitted: what it is, what it sees, and its fold and seed."""
-
-    head: str
-    subset: Subset
-    fold: Fold
-    seed: int
-
-    @property
-    def file_stem(self) -> str:
-        """Name of the head's file: head, modalities, partition, fold, seed."""
-        place = f"p{self.fold.partition}.f{self.fold.fold}.s{self.seed}"
-        return f"{self.head}.{'+'.join(self.subset)}.{place}"
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted head with its predictions for those of the fold's test rows that have a modality of its own."""
-
-    fit: Fit
-    head: Any
-    rows: np.ndarray
-    probabilities: np.ndarray
-    gates: np.ndarray | None
-    contributions: np.ndarray | None
-
-
-def all_subsets(modalities: Sequence[str]) -> list[Subset]:
-    """Return every non-empty subset, small ones first, modalities in their given order.
-
-    Examples
-    --------
-    >>> all_subsets(["text", "audio"])
-    [('text',), ('audio',), ('text', 'audio')]
-    """
-    return [subset for size in range(1, len(modalities) + 1) for subset in combinations(modalities, size)]
+def default_heads(kind: str) -> tuple[str, ...]:
+    """Return the heads that are fitted where none is named."""
+    return ("ridge" if kind == "interval" else "logistic", "xgboost", "gated")
 
 
 def sweep(
-    views: Views,
-    heads: Sequence[str] = ("logistic", "xgboost", "gated"),
+    views: Views | Sequence[Views],
+    heads: Sequence[str] | None = None,
     subsets: str | Sequence[Subset] = "all",
     folds: Sequence[Fold] | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     *,
-    device: str = "cpu",
+    orders: int = 1,
     group: str | None = "group",
+    normalize: bool = False,
+    choose: bool = False,
+    refit: bool = False,
+    device: str = "cpu",
     n_jobs: int | None = None,
+    memory: int = MEMORY,
+    keep: Path | None = None,
+    allow_shared_groups: bool = False,
+    allow_trained_rows: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Run:
     """Fit every head on every subset, fold and seed, and predict the utterances that each fold holds out.
 
     Parameters
     ----------
-    views : Views
-    heads : sequence of str
-        Names in `mixed_signals.models.HEADS`. Heads that do not depend on a seed are fitted with the first only.
+    views : Views, or several
+        Several of the same utterances differ in the feature set of some modality: each training fold then chooses
+        among them for itself (see `mixed_signals.models.choosing`).
+    heads : sequence of str, optional
+        Names in `mixed_signals.models.HEADS`, with settings where wanted: ``"gated@hidden=32"``. The default is
+        `default_heads`.
     subsets : "all" or sequence of tuples
         Which modalities a head sees.
     folds : sequence of Fold, optional
-        From `mixed_signals.store.folds`; five grouped folds by default.
+        From `mixed_signals.store.folds`, of one partition or several; five grouped folds by default.
     seeds : sequence of int
-        Seeds of the heads; they never change the folds.
-    device : str
-        Where heads are trained; ``"cpu"`` is the only place so far.
+        Seeds of the heads; they never change the folds. Heads that do not depend on one are fitted with the first.
+    orders : int
+        How many orders of the training rows each seed is trained in. An order also decides which training rows are held
+        out for early stopping.
     group : str or None
         The column whose values folds keep apart and intervals resample. With None, folds keep nothing but utterances
         apart; intervals and the group-majority sentinel still use the corpus's groups where it has them.
+    normalize : bool
+        Whether each group's columns are brought to mean 0 and deviation 1 over all its rows, tested ones among them.
+        Such scores are transductive, and said to be.
+    choose : bool
+        Whether to add the model ``chosen``: in each fold the head that did best on rows held out of its training rows.
+    refit : bool
+        Whether to fit each head on all rows as well, for `predict`.
+    device : str
+        Where heads are trained that can be trained elsewhere than on the CPU: ``"cpu"``, ``"cuda"``.
     n_jobs : int, optional
-        Heads fitted at the same time, one thread each; all cores by default.
+        Worker processes of one thread each; one for each core by default.
+    memory : int
+        Bytes that the workers together may take for what they compute.
+    keep : Path, optional
+        A folder for finished blocks: a sweep that is interrupted goes on from there.
+    allow_shared_groups, allow_trained_rows : bool
+        Whether folds are taken that share a group between training and test rows, or that test on rows an encoder's
+        weights were trained on. The run says so wherever it is shown.
     on_progress : callable, optional
         Called with the number of heads just finished.
 
@@ -107,232 +101,203 @@ def sweep(
     Raises
     ------
     UsageError
-        If a head, modality or device is unknown, there is no seed, the target is not one that heads learn, a fold
-        shares a group between training and test rows, or it tests on rows that an encoder's weights were trained on.
+        If a head, modality or setting is unknown, a head does not learn such a target, there is no seed, or folds are
+        refused.
     """
     started = time.perf_counter()
-    chosen = all_subsets(views.modalities) if subsets == "all" else [tuple(s) for s in subsets]
-    if device != "cpu":
-        raise UsageError(f"device {device!r}: heads are trained on the CPU")
-    if views.kind not in ("nominal", "ordinal"):
-        raise UsageError(
-            f"target {views.target!r} is {views.kind}; heads learn nominal and ordinal targets so far"
+    several = [views] if isinstance(views, Views) else list(views)
+    first = several[0]
+    specs = [head_spec(name) for name in (default_heads(first.kind) if heads is None else heads)]
+    for spec in specs:
+        spec.cls(first.kind)
+    _check_device(device)
+    chosen_subsets = _subsets(first, subsets)
+    _check_numbers(specs, seeds, orders)
+    folds = list(folds if folds is not None else make_folds(first, group=group))
+    groups = first.groups if group is None or group == "group" else first.groups_by(group)
+    check_folds(folds, first.ids)
+    overrides = [
+        *shared_groups(folds, first.ids, groups, allowed=allow_shared_groups),
+        *trained_rows(several, folds, allowed=allow_trained_rows),
+    ]
+    if normalize:
+        overrides.append(
+            f"features are normalised by {group or 'group'} over all its rows, tested ones among them: transductive"
         )
-    for name in heads:
-        head_kind(name)
-    for subset in chosen:
+    shared = material(several, groups, normalize=normalize)
+    blocks = plan(shared, specs, chosen_subsets, folds, seeds, orders, refit=refit)
+    call = {
+        "heads": [spec.name for spec in specs],
+        "subsets": ["+".join(subset) for subset in chosen_subsets],
+        "seeds": [int(seed) for seed in seeds],
+        "orders": orders,
+        "group": None if groups is None else group,
+        "normalize": normalize,
+        "refit": refit,
+        "features": {m: [[c.name, c.content] for c in found] for m, found in shared.candidates.items()},
+        "rows": fingerprint(shared.ids, shared.y, shared.votes, shared.groups),
+        "folds": fingerprint(
+            *(part for f in folds for part in (f.partition, f.fold, f.train_ids, f.test_ids))
+        ),
+        "versions": library_versions(_LIBRARIES),
+    }
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        check_call(keep, call)
+    import joblib
+
+    done = run_blocks(
+        shared,
+        blocks,
+        n_jobs=n_jobs or joblib.cpu_count(),
+        device=device,
+        memory=memory,
+        keep=keep,
+        on_progress=on_progress,
+    )
+    trained = time.perf_counter() - started
+    sentinels = {"majority": majority(first, folds)}
+    if groups is not None:
+        sentinels["group-majority"] = group_majority(first, folds, groups)
+    predictions = predictions_table(shared, done, sentinels)
+    choices = None
+    if choose:
+        predictions, choices = add_chosen(predictions, done, [spec.name for spec in specs])
+    by_id = None if groups is None else dict(zip(first.ids, groups, strict=True))
+    metrics = score(predictions, first.kind, first.classes, by_id)
+    info = {
+        "target": first.target,
+        "kind": first.kind,
+        "classes": list(first.classes),
+        "n_utterances": len(first),
+        "left_out": first.left_out,
+        **call,
+        "features": first.features if len(several) == 1 else _all_features(shared),
+        "device": device,
+        "overrides": overrides,
+        "interval_unit": "utterances" if groups is None else "groups",
+        "folds": [_described(fold) for fold in folds],
+        "chosen_features": _chosen_features(shared, done),
+        "chosen_heads": [] if choices is None else choices.to_dict("records"),
+        "seed_spread": seed_spread(predictions, first.kind, first.classes).to_dict("records"),
+        "seconds": round(time.perf_counter() - started, 2),
+        "seconds_of_training": round(trained, 2),
+        "seconds_by_head": _seconds(done),
+        "python": platform.python_version(),
+    }
+    return Run(
+        predictions=predictions,
+        gates=gates_table(shared, done),
+        metrics=metrics,
+        info=info,
+        heads=_heads(done, keep),
+    )
+
+
+def n_fits(
+    views: Views,
+    heads: Sequence[str],
+    subsets: str | Sequence[Subset],
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    orders: int,
+    refit: bool,
+) -> int:
+    """Return how many heads a sweep fits."""
+    chosen = _subsets(views, subsets)
+    total = 0
+    for spec in map(head_spec, heads):
+        fitting = [subset for subset in chosen if len(subset) > 1 or not spec.head_kind.several]
+        total += len(fitting) * (len(seeds) * orders if spec.cls(views.kind).seeded else 1)
+    return total * (len(folds) + refit)
+
+
+def _subsets(views: Views, subsets: str | Sequence[Subset]) -> list[Subset]:
+    if subsets == "all":
+        return all_subsets(views.modalities)
+    chosen = []
+    for subset in subsets:
         if unknown := set(subset) - set(views.modalities):
             raise UsageError(
                 f"subset {'+'.join(subset)}: no {unknown.pop()!r} among {', '.join(views.modalities)}"
             )
-    if not heads or not len(seeds) or len(set(seeds)) < len(seeds):
-        raise UsageError("name at least one head, and at least one seed, each seed once")
-    folds = list(folds if folds is not None else make_folds(views, group=group))
-    groups = views.groups if group is None or group == "group" else views.groups_by(group)
-    _refuse_shared_groups(views, folds, None if group is None else groups)
-    _refuse_repeats(folds)
-    _refuse_training_rows(views, folds)
-    fits = [
-        Fit(name, subset, fold, seed)
-        for name in heads
-        for subset in chosen
-        for fold in folds
-        for seed in (seeds if head_kind(name).seeded else seeds[:1])
-    ]
-    fitted = _run(views, fits, groups, n_jobs or os.cpu_count() or 1, on_progress)
-    sentinels = {"majority": majority(views, folds)}
-    if groups is not None:
-        sentinels["group-majority"] = group_majority(views, folds, groups)
-    predictions = _predictions(views, fitted, sentinels)
-    by_id = None if groups is None else dict(zip(views.ids, groups, strict=True))
-    return Run(
-        predictions=predictions,
-        gates=_gates(views, fitted),
-        metrics=score(predictions, views.classes, by_id),
-        info={
-            "target": views.target,
-            "classes": list(views.classes),
-            "features": views.features,
-            "left_out": views.left_out,
-            "heads": list(heads),
-            "subsets": ["+".join(subset) for subset in chosen],
-            "seeds": [int(seed) for seed in seeds],
-            "group": None if groups is None else group,
-            "interval_unit": "utterances" if groups is None else "groups",
-            "folds": [
-                {
-                    "partition": f.partition,
-                    "fold": f.fold,
-                    "n_train": len(f.train_ids),
-                    "n_test": len(f.test_ids),
-                }
-                for f in folds
-            ],
-            "n_utterances": len(views),
-            "seconds": round(time.perf_counter() - started, 2),
-            "python": platform.python_version(),
-            "versions": library_versions(("mixed-signals", "numpy", "scikit-learn", "torch", "xgboost")),
-        },
-        heads={result.fit.file_stem: result.head for result in fitted},
-    )
+        chosen.append(tuple(m for m in views.modalities if m in subset))
+    if not chosen or len(set(chosen)) < len(chosen) or () in chosen:
+        raise UsageError("name at least one subset of modalities, each once and none empty")
+    return chosen
 
 
-def _refuse_repeats(folds: Sequence[Fold]) -> None:
-    """Refuse folds of one number, and a fold that names an utterance twice."""
-    if len({(fold.partition, fold.fold) for fold in folds}) < len(folds):
-        raise UsageError("two folds have the same partition and number; number each one")
-    for fold in folds:
-        ids = [*fold.train_ids, *fold.test_ids]
-        if len(set(ids)) < len(ids):
-            raise UsageError(f"fold {fold.fold} names an utterance twice")
+def _check_numbers(specs: Sequence[HeadSpec], seeds: Sequence[int], orders: int) -> None:
+    names = [spec.name for spec in specs]
+    if not names or len(set(names)) < len(names):
+        raise UsageError("name at least one head, and each once")
+    if not len(seeds) or len(set(seeds)) < len(seeds):
+        raise UsageError("name at least one seed, and each once")
+    if orders < 1:
+        raise UsageError(f"orders: at least 1, not {orders}")
 
 
-def _refuse_training_rows(views: Views, folds: Sequence[Fold]) -> None:
-    """Refuse folds that test on rows an encoder has seen with their labels."""
-    tested = {utterance for fold in folds for utterance in fold.test_ids}
-    seen = sorted(tested & views.trained_on)
-    if seen:
-        raise UsageError(
-            f"{len(seen)} test utterances are among those that an encoder's weights were trained on, e.g. {seen[:3]}; "
-            "test on others, or extract with weights that saw none of them"
-        )
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    if not (device.partition(":")[0] == "cuda" and torch.cuda.is_available()):
+        raise UsageError(f"device {device!r}: torch sees no such device here; use cpu")
 
 
-def _refuse_shared_groups(views: Views, folds: Sequence[Fold], groups: np.ndarray | None) -> None:
-    by_id = dict(zip(views.ids, views.ids if groups is None else groups, strict=True))
-    what = "utterances" if groups is None else "groups"
-    for fold in folds:
-        unknown = [i for i in (*fold.train_ids, *fold.test_ids) if i not in by_id]
-        if unknown:
-            raise UsageError(f"fold {fold.fold}: {len(unknown)} ids are not in the views, e.g. {unknown[:3]}")
-        shared = {by_id[i] for i in fold.train_ids} & {by_id[i] for i in fold.test_ids}
-        if shared:
-            raise UsageError(
-                f"fold {fold.fold} of partition {fold.partition} shares {len(shared)} {what} between training and "
-                f"test rows, e.g. {sorted(shared)[:3]}; make folds with mixed_signals.store.folds"
-            )
-
-
-def _run(
-    views: Views,
-    fits: Sequence[Fit],
-    groups: np.ndarray | None,
-    n_jobs: int,
-    on_progress: Callable[[int], None] | None,
-) -> list[Fitted]:
-    from joblib import Parallel, delayed, parallel_config
-
-    position = {utterance: row for row, utterance in enumerate(views.ids)}
-    y = views.y
-    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    tasks = []
-    for index, fit in enumerate(fits):
-        columns = [views.modalities.index(m) for m in fit.subset]
-        has: np.ndarray = np.asarray(views.present[:, columns].any(axis=1))
-        train, test = (
-            np.array([position[i] for i in ids if has[position[i]]], dtype=np.intp)
-            for ids in (fit.fold.train_ids, fit.fold.test_ids)
-        )
-        if len(set(y[train])) < 2:
-            raise UsageError(
-                f"fold {fit.fold.fold}: the {len(train)} training rows with {' or '.join(fit.subset)} have "
-                f"{len(set(y[train]))} of {len(views.classes)} classes; ask for other folds"
-            )
-        if len(test):
-            tasks.append(delayed(_fit_one)(index, fit, views.X, y, codes, views.blocks, train, test))
-    results: list[Fitted | None] = [None] * len(fits)
-    # One thread a head: parallel fits that each take every core are many times slower.
-    with parallel_config("loky", n_jobs=min(n_jobs, len(fits)), inner_max_num_threads=1):
-        for index, result in Parallel(return_as="generator_unordered")(tasks):
-            results[index] = result
-            if on_progress is not None:
-                on_progress(1)
-    return [result for result in results if result is not None]
-
-
-def _fit_one(
-    index: int,
-    fit: Fit,
-    X: np.ndarray,
-    y: np.ndarray,
-    groups: np.ndarray | None,
-    blocks: dict[str, slice],
-    train: np.ndarray,
-    test: np.ndarray,
-) -> tuple[int, Fitted]:
-    columns = np.concatenate([np.arange(blocks[m].start, blocks[m].stop) for m in fit.subset])
-    widths = [blocks[m].stop - blocks[m].start for m in fit.subset]
-    stops = np.cumsum(widths)
-    own = {
-        m: (int(stop) - width, int(stop)) for m, stop, width in zip(fit.subset, stops, widths, strict=True)
+def _described(fold: Fold) -> dict[str, int]:
+    return {
+        "partition": fold.partition,
+        "fold": fold.fold,
+        "n_train": len(fold.train_ids),
+        "n_test": len(fold.test_ids),
     }
-    head = make_head(fit.head, own, fit.seed)
-    head.fit(X[np.ix_(train, columns)], y[train], groups=None if groups is None else groups[train])
-    held_out = X[np.ix_(test, columns)]
-    gates, contributions = head.explain(held_out) if head_kind(fit.head).fusion else (None, None)
-    return index, Fitted(fit, head, test, head.predict_proba(held_out), gates, contributions)
 
 
-def _predictions(
-    views: Views,
-    fitted: Sequence[Fitted],
-    sentinels: dict[str, Baseline],
-) -> pd.DataFrame:
-    label_of = dict(zip(views.ids, views.y, strict=True))
-    classes = np.array(views.classes, dtype=object)
-    columns = probability_columns(views.classes)
-    tables = []
-
-    def add(keys: pd.DataFrame, P: np.ndarray) -> None:
-        labels = {
-            "label_true": [label_of[utterance] for utterance in keys["utterance_id"]],
-            "label_pred": classes[P.argmax(axis=1)],
+def _all_features(shared: Material) -> dict[str, Any]:
+    """Return the candidates of each modality; the first stands for it where one is asked for."""
+    return {
+        modality: {
+            "name": "|".join(c.name for c in found),
+            "recipe": "|".join(c.recipe for c in found),
+            "content": "|".join(c.content for c in found),
         }
-        tables.append(keys.assign(**labels, **dict(zip(columns, P.T, strict=True))))
-
-    for name, results in sentinels.items():
-        for fold, ids, P in results:
-            add(_keys(name, (), fold, 0, ids), P)
-    for result in fitted:
-        # A class that a training fold lacks has probability 0 there.
-        P = np.zeros((len(result.rows), len(classes)))
-        P[:, pd.Index(classes).get_indexer(pd.Index(result.head.classes_, dtype=object))] = (
-            result.probabilities
-        )
-        add(_keys_of(views, result), P)
-    return pd.concat(tables, ignore_index=True)
+        for modality, found in shared.candidates.items()
+    }
 
 
-def _gates(views: Views, fitted: Sequence[Fitted]) -> pd.DataFrame:
-    tables = []
-    for result in fitted:
-        if result.gates is None or result.contributions is None:
-            continue
-        keys = _keys_of(views, result)
-        for column, modality in enumerate(result.fit.subset):
-            tables.append(
-                keys.assign(
-                    modality=modality,
-                    gate=result.gates[:, column],
-                    contribution=result.contributions[:, column],
-                )
-            )
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=GATE_COLUMNS)
+def _chosen_features(shared: Material, done: Sequence[Done]) -> list[dict[str, Any]]:
+    """Return which feature set each training fold chose, for modalities that have several."""
+    rows = {}
+    for finished in done:
+        for modality, number in finished.choice.items():
+            fold = finished.block.fold
+            name = shared.candidates[modality][number].name
+            rows[fold.partition, fold.fold, modality] = {
+                "partition": fold.partition,
+                "fold": fold.fold,
+                "modality": modality,
+                "features": name,
+            }
+    return [rows[key] for key in sorted(rows)]
 
 
-def _keys(head: str, subset: Subset, fold: Fold, seed: int, ids: np.ndarray) -> pd.DataFrame:
-    """Return the columns that predictions and gates begin with, a row per utterance."""
-    keys = pd.DataFrame({"utterance_id": ids})
-    return keys.assign(
-        model=model_name(head, subset),
-        head=head,
-        modalities="+".join(subset),
-        partition=fold.partition,
-        fold=fold.fold,
-        seed=seed,
-    )
+def _seconds(done: Sequence[Done]) -> dict[str, float]:
+    """Return the seconds that the workers spent on each kind of head."""
+    spent: dict[str, float] = {}
+    for finished in done:
+        spent[finished.block.base] = spent.get(finished.block.base, 0.0) + finished.seconds
+    return {base: round(seconds, 2) for base, seconds in spent.items()}
 
 
-def _keys_of(views: Views, result: Fitted) -> pd.DataFrame:
-    fit = result.fit
-    return _keys(fit.head, fit.subset, fit.fold, fit.seed, views.ids[result.rows])
+def _heads(done: Sequence[Done], keep: Path | None) -> dict[str, Any]:
+    heads: dict[str, Any] = {}
+    for finished in done:
+        for each in finished.fitted:
+            stem = each.member.stem(finished.block.fold)
+            if each.head is not None:
+                heads[stem] = each.head
+            elif keep is not None:
+                heads[stem] = KeptHead(keep / "heads" / stem)
+    return heads

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from math import isnan
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from mixed_signals.store import Run
 
-SHOWN = ("accuracy", "AUROC", "log loss")
+SHOWN = {
+    "nominal": ("accuracy", "macro F1", "AUROC", "log loss"),
+    "ordinal": ("QWK", "rank MAE", "accuracy", "log loss"),
+    "multilabel": ("macro F1", "subset accuracy", "AUROC", "log loss"),
+    "interval": ("CCC", "Pearson", "MAE", "RMSE"),
+}
 
 
 def metrics_table(run: Run) -> Table:
-    """Return the scores of a run as a table: a row per model, an interval where there is one."""
+    """Return the scores of a run as a table: a row per model, sentinels first, the first score with its interval.
+
+    Names of heads wrap where the terminal is too narrow; the scores never do.
+    """
+    shown = SHOWN[run.kind]
+    metrics = run.metrics[run.metrics["metric"].isin(shown)]
     table = Table(
-        title=f"out-of-fold scores (accuracy with its 95% interval over {run.info['interval_unit']})",
+        title=f"out-of-fold scores of {run.info['target']} ({run.kind}; dim: 95% interval over "
+        f"{run.info['interval_unit']})",
         title_justify="left",
         box=SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    for column in ("head", "modalities", *SHOWN):
-        table.add_column(column, no_wrap=True)
-    metrics = run.metrics.set_index(["model", "metric"])
+    table.add_column("head", overflow="fold")
+    table.add_column("modalities", no_wrap=True)
+    for metric in shown:
+        table.add_column(metric.replace(" ", "\n"), no_wrap=True)
+    sentinels = metrics["modalities"] == ""
     previous = None
-    for model in dict.fromkeys(run.metrics["model"]):
-        cells = []
-        for metric in SHOWN:
-            row = metrics.loc[(model, metric)]
-            cell = f"{row['estimate']:.3f}"
-            if metric == "accuracy" and not isnan(row["low"]):
-                cell += f" [dim]{row['low']:.2f} to {row['high']:.2f}[/]"
-            cells.append(cell)
-        head, modalities = (str(metrics.loc[(model, "accuracy"), key]) for key in ("head", "modalities"))
-        if head != previous and previous is not None:
-            table.add_section()
-        table.add_row(head if head != previous else "", modalities or "(none)", *cells)
-        previous = head
+    for part in (metrics[sentinels], metrics[~sentinels]):
+        for _, scores in part.groupby("model", sort=False):
+            head, modalities = scores["head"].iloc[0], scores["modalities"].iloc[0]
+            if previous is not None and modalities and head != previous:
+                table.add_section()
+            rows = {row["metric"]: row for row in scores.to_dict("records")}
+            cells = [_cell(rows[metric], interval=metric == shown[0]) for metric in shown]
+            table.add_row(head if head != previous else "", modalities or "(none)", *cells)
+            previous = head
     return table
+
+
+def override_lines(run: Run) -> list[Text]:
+    """Return what was overridden for this run, such as test rows that an encoder was trained on, to print with it."""
+    return [Text(sentence, style="yellow") for sentence in run.info.get("overrides", ())]
+
+
+def _cell(row: Mapping[Hashable, Any], *, interval: bool) -> Text:
+    cell = Text(_number(row["estimate"]))
+    if interval and not isnan(row["low"]):
+        cell.append(f" {row['low']:.2f} to {row['high']:.2f}", style="dim")
+    return cell
+
+
+def _number(value: float) -> str:
+    """Return three decimals, or fewer of a large number."""
+    if isnan(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"

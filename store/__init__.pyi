@@ -10,7 +10,7 @@ from .folder import Store
 from .merging import merge
 from .predictions import Run, load_run
 from .provenance import Recipe
-from .splits import Fold, folds
+from .splits import Fold, folds, predefined_folds
 from .targets import Target
 from .verify import CheckedFile, check_files
 from .views import Views
@@ -40,4 +40,5 @@ __all__ = [
     "import_features",
     "load_run",
     "merge",
+    "predefined_folds",
 ]

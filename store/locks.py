@@ -1,6 +1,6 @@
-"""The one lock of the store: a writer's, on the feature set it writes.
+"""The one lock of the store: a writer's, on the feature set or the run that it writes.
 
-It is the operating system's own lock on a small file beside the feature set, so it is free the moment its owner ends,
+It is the operating system's own lock on a small file beside what is written, so it is free the moment its owner ends,
 however it ends. The file names the owner for the message that a second writer gets.
 """
 
@@ -20,8 +20,8 @@ from mixed_signals.store.errors import MixedSignalsError
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Hold the writer's lock of a feature set's file.
+def sole_writer(path: Path, what: str = "feature set") -> Iterator[None]:
+    """Hold the writer's lock of a file, by default a feature set's.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def sole_writer(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise MixedSignalsError(
-            f"{path}: {_owner(note)} is writing this feature set; wait for it, or stop it"
+            f"{path}: {_owner(note)} is writing this {what}; wait for it, or stop it"
         ) from None
     try:
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}

@@ -69,7 +69,7 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
         raise UsageError("the corpus has no groups; name a column that holds speakers or dialogs (--group)")
     else:
         groups = views.groups_by(group)
-    strata = _strata(views, n_folds)
+    codes_of_rows = _strata(views, n_folds)
     if views.kind in _CLASSES and len(views.classes) < 2:
         raise UsageError(
             f"{views.target} has one class only ({views.classes[0]!r}): there is nothing to predict"
@@ -82,7 +82,7 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
     # Groups are shuffled here as well, so that the folds depend on ids and not on the order of the rows.
     by_id = np.argsort(ids.astype(str))
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=partition)
-    codes = strata[by_id]
+    codes = codes_of_rows[by_id]
     group_codes = np.unique(groups.astype(str), return_inverse=True)[1][by_id]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # store doctor says which are rare
@@ -90,24 +90,70 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
     made = []
     for number, (train, test) in enumerate(split):
         train_rows, test_rows = np.sort(by_id[train]), np.sort(by_id[test])
-        if not len(test_rows) or (views.kind in _CLASSES and len(np.unique(strata[train_rows])) < 2):
+        if not len(test_rows) or (views.kind in _CLASSES and len(np.unique(codes_of_rows[train_rows])) < 2):
             raise UsageError(
                 f"fold {number} of {n_folds} has {len(test_rows)} test rows and trains on "
-                f"{len(np.unique(strata[train_rows]))} of {len(views.classes)} classes; ask for fewer folds"
+                f"{len(np.unique(codes_of_rows[train_rows]))} of {len(views.classes)} classes; ask for fewer folds"
             )
         made.append(Fold(partition, number, ids[train_rows], ids[test_rows]))
     return made
 
 
-def _strata(views: Views, n_folds: int) -> np.ndarray:
-    """Return what each fold is to have its share of, shape (N,), as whole numbers."""
-    if views.kind == "interval":
-        values = np.searchsorted(np.quantile(views.y, [0.2, 0.4, 0.6, 0.8]), views.y)
-    elif views.kind == "multilabel":
-        values = views.y.sum(axis=1).astype(int)
+def predefined_folds(views: Views, column: str = "split") -> list[Fold]:
+    """Return the folds that a column of the corpus says.
+
+    Where some row says ``test`` there is one fold: those rows are tested, and the others that say anything are trained
+    on (heads hold out validation rows by themselves). Otherwise each value is a fold, whose rows are tested by heads
+    that are trained on all others.
+
+    Parameters
+    ----------
+    views : Views
+    column : str
+        Rows without a value in it are left out.
+
+    Raises
+    ------
+    UsageError
+        If there is no such column, or it has fewer than two values.
+    """
+    if column not in views.utterances.columns:
+        known = ", ".join(map(str, views.utterances.columns))
+        raise UsageError(f"no column {column!r} to split by; the utterances have: {known}")
+    values = views.utterances[column].astype(object).fillna("").map(str).to_numpy(dtype=object)
+    found = sorted(set(values) - {""})
+    if len(found) < 2:
+        raise UsageError(f"column {column!r} has {len(found)} values; folds need two or more")
+    tested = ["test"] if "test" in found else found
+    said = values != ""
+    return [
+        Fold(0, number, views.ids[said & (values != value)], views.ids[values == value])
+        for number, value in enumerate(tested)
+    ]
+
+
+def strata(kind: str, y: np.ndarray) -> np.ndarray:
+    """Return what folds are to have their shares of, shape (N,), as whole numbers from 0.
+
+    Parameters
+    ----------
+    kind : str
+        Of the target: shares of the classes of a nominal or ordinal one, of the fifths of an interval one, and of how
+        many classes apply in a multilabel one.
+    y : ndarray, shape (N,) or (N, C)
+    """
+    if kind == "interval":
+        values = np.searchsorted(np.quantile(y, [0.2, 0.4, 0.6, 0.8]), y)
+    elif kind == "multilabel":
+        values = y.sum(axis=1).astype(int)
     else:
-        values = views.y.astype(str)
+        values = y.astype(str)
     codes: np.ndarray = np.unique(values, return_inverse=True)[1]
+    return codes
+
+
+def _strata(views: Views, n_folds: int) -> np.ndarray:
+    codes = strata(views.kind, views.y)
     if np.bincount(codes).max() >= n_folds:
         return codes
     if views.kind in _CLASSES:

@@ -48,14 +48,33 @@ class Rows:
             goal, met = f"at least {least:g}", ratio >= least
         if goal != "-" and not (self._full or when_small):
             goal, met = f"{goal}, at full size", True
-        self.found.append(
-            {"name": name, "ours": ours, "peer": peer, "ratio": ratio, "goal": goal, "met": bool(met)}
-        )
-        verdict = "" if goal == "-" else f"  [{goal}: {'met' if met else 'NOT MET'}]"
         direction = "ours / peer" if share else "peer / ours"
-        print(
-            f"{name}\n    {ours:.4g} {unit}, {peer:.4g} {unit}: {direction} {ratio:.2f}{verdict}", flush=True
-        )
+        self._keep(name, ours, peer, ratio, goal, met, unit, f"{direction} {ratio:.2f}")
+
+    def add_equal(
+        self, name: str, ours: float, peer: float, interval: tuple[float, float], allowance: float
+    ) -> None:
+        """Add a row of two losses, with the interval of ours - peer, which is to begin at `allowance` or below."""
+        low, high = interval
+        said = f"ours - peer {ours - peer:.2g}, {low:.2g} to {high:.2g}"
+        self._keep(name, ours, peer, ours / peer, "not above the peer's", low <= allowance, "", said)
+
+    def _keep(
+        self,
+        name: str,
+        ours: float,
+        peer: float,
+        ratio: float,
+        goal: str,
+        met: bool,
+        unit: str,
+        said: str,
+    ) -> None:
+        values = {"ours": float(ours), "peer": float(peer), "ratio": float(ratio)}
+        self.found.append({"name": name, **values, "goal": goal, "met": bool(met)})
+        verdict = "" if goal == "-" else f"  [{goal}: {'met' if met else 'NOT MET'}]"
+        unit = unit and f" {unit}"
+        print(f"{name}\n    {ours:.4g}{unit}, {peer:.4g}{unit}: {said}{verdict}", flush=True)
 
     def end(self, path: Path | None) -> int:
         """Write the rows as JSON where a path is given; return the exit code."""
@@ -64,13 +83,15 @@ class Rows:
         return 0 if all(found["met"] for found in self.found) else 1
 
 
-def arguments_of(described: str | None, *, small: str) -> argparse.Namespace:
-    """Return what every benchmark's command line says: `small` and `json`."""
+def arguments_of(described: str | None, *, small: str, device: bool = False) -> argparse.Namespace:
+    """Return what every benchmark's command line says, `small` and `json`, and `device` where there is a choice."""
     parser = argparse.ArgumentParser(
         description=described, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--small", action="store_true", help=small)
     parser.add_argument("--json", type=Path, help="write the rows there as JSON")
+    if device:
+        parser.add_argument("--device", default="cpu", help="where heads are trained, e.g. cuda")
     return parser.parse_args()
 
 

@@ -41,6 +41,7 @@ def prediction_rows(head, modalities, proba, truth, *, partition=0, seeds=None, 
                 "modalities": modalities,
                 "partition": partition,
                 "fold": np.arange(len(truth)) % 5,
+                "order": 0,
                 "seed": seed,
                 "label_true": np.array(classes, dtype=object)[truth],
                 "label_pred": np.array(classes, dtype=object)[p.argmax(axis=1)],
@@ -110,7 +111,7 @@ def metrics_of(predictions):
 
 def gates_of(rng, predictions):
     """Made-up gates of the fused model, long."""
-    keys = ["utterance_id", "model", "head", "modalities", "partition", "fold", "seed"]
+    keys = ["utterance_id", "model", "head", "modalities", "partition", "fold", "order", "seed"]
     fused = predictions.loc[predictions["modalities"] == FULL, keys]
     parts = [
         fused.assign(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
-SUBCOMMANDS = ("demo", "corpus", "store", "weights", "extract", "fit", "analyze")
+SUBCOMMANDS = ("demo", "corpus", "store", "weights", "extract", "fit", "predict", "analyze")
 COMMANDS = [
     ["mixed-signals"],
     ["extract-features"],
@@ -148,10 +148,15 @@ def test_table_to_report(tmp_path):
     for wrong, said in (
         (["--heads", "gated"], "gated goes with --fusion"),
         (["--heads", "svm"], "--heads 'svm'"),
-        (["--features", "audio"], "expected KEY=VALUE"),
+        (["--features", "audio"], "expected MODALITY=NAME"),
         (["--features", "audio=other"], "audio/mine"),
         (["--group", "dialog"], "no column 'dialog'"),
         (["--folds", "9"], "8 groups cannot make 9 folds"),
+        (["--group", "none"], "--allow-shared-groups"),
+        (["--memory", "much"], "--memory 'much': write e.g. 500M or 4G"),
+        (["--fusion", "gated@size=3"], "no setting 'size'"),
+        (["--subsets", "audio+smell"], "no 'smell' among audio, video"),
+        (["--split", "split", "--partitions", "2"], "one partition"),
     ):
         ran = call(*fit, *wrong, cwd=tmp_path)
         assert ran.returncode == 2

@@ -64,7 +64,7 @@ def read_sequence(source: Path, request: Request) -> Matrix:
     return Matrix(
         [ids[row] for row in sorted(means)],
         vectors,
-        numbered(source, vectors.shape[1]),
+        numbered(request.name, vectors.shape[1]),
         pooling=f"mean over steps: {steps}, finite",
     )
 

@@ -88,7 +88,7 @@ def import_features(
         raise UsageError(
             f"{modality}/{name}: is in the store already; choose another --name, or remove {path}"
         )
-    matrix = _read(source, Request(store.corpus, modality, key, entry, ignore_extra))
+    matrix = _read(source, Request(store.corpus, modality, name, key, entry, ignore_extra))
     if not matrix.ids:
         raise UsageError(f"{source}: holds no rows")
     theirs = [utterance.strip() for utterance in matrix.ids]

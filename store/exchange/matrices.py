@@ -38,6 +38,8 @@ class Request:
         The utterances that the vectors are for.
     modality : str
         text, audio or video.
+    name : str
+        What the feature set is to be called.
     key : str or None
         What the file calls the vectors, where it is not what the reader expects.
     entry : str or None
@@ -48,6 +50,7 @@ class Request:
 
     corpus: Corpus
     modality: str
+    name: str
     key: str | None = None
     entry: str | None = None
     ignore_extra: bool = False
@@ -107,7 +110,7 @@ def read_npz(source: Path, request: Request) -> Matrix:
         vectors,
         as_texts(arrays["dimension"], f"{source}: dimension", vectors.shape[1])
         if "dimension" in arrays
-        else numbered(source, vectors.shape[1]),
+        else numbered(request.name, vectors.shape[1]),
         None if status is None else np.isin(as_texts(status, f"{source}: status", len(vectors)), _NO_VECTOR),
     )
 
@@ -259,9 +262,9 @@ def as_texts(values: np.ndarray, what: str, length: int) -> list[str]:
         raise UsageError(f"{what} is not UTF-8; write it as text") from error
 
 
-def numbered(source: Path, count: int) -> list[str]:
-    """Return names for dimensions that have none."""
-    return [f"{source.stem}_{i}" for i in range(count)]
+def numbered(name: str, count: int) -> list[str]:
+    """Return names for the dimensions of a feature set whose file names none."""
+    return [f"{name}_{i}" for i in range(count)]
 
 
 def refuse_strangers(

@@ -64,7 +64,7 @@ def read_pickle(source: Path, request: Request) -> Matrix:
     return Matrix(
         [utterance for ids, _, _ in parts for utterance in ids],
         np.concatenate([vectors for _, vectors, _ in parts]),
-        numbered(source, widths.pop()),
+        numbered(request.name, widths.pop()),
         np.concatenate([missing for _, _, missing in parts]),
         f"mean over steps: {steps}, finite",
     )

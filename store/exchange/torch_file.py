@@ -64,7 +64,7 @@ def read_torch(source: Path, request: Request) -> Matrix:
     return Matrix(
         as_texts(np.array(ids, dtype=object), f"{source}: utterance_id", len(vectors)),
         as_matrix(vectors, f"{source}: {key}"),
-        numbered(source, vectors.shape[1]),
+        numbered(request.name, vectors.shape[1]),
     )
 
 

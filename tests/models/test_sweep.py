@@ -3,12 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss, roc_auc_score
 from small_store import planted_store, utterance_table
 
-from mixed_signals.models import load_head, make_head, sweep
-from mixed_signals.models.baselines import group_majority, intraclass_correlation
-from mixed_signals.models.sweeps import all_subsets
+from mixed_signals.models import head_spec, load_head, sweep
+from mixed_signals.models.plan import all_subsets
 from mixed_signals.store import Corpus, Fold, Store, Target, UsageError, folds, import_features, load_run
 
 NAMES = dict.fromkeys(("text", "audio", "video"), "planted")
@@ -82,7 +80,9 @@ def test_a_class_that_has_votes_and_wins_nowhere_gets_a_probability_and_no_label
     predictions = sweep(views, ("logistic",), folds=folds(views, 4)).predictions
     fitted = predictions[predictions["head"] == "logistic"]
     assert set(fitted["label_true"]) == {"calm", "warm"}
-    assert (fitted["p_other"] < 0.1).all()
+    assert (
+        0.03 < fitted["p_other"].mean() < 0.1
+    )  # one vote in four has a quarter of the votes of a quarter of the rows
     assert (fitted["label_pred"] == fitted["label_true"]).mean() > 0.9
 
 
@@ -102,77 +102,36 @@ def test_a_row_is_predicted_by_a_head_that_saw_the_training_rows_of_its_fold_alo
     columns = np.r_[views.blocks["audio"], views.blocks["video"]]
     train, held = views.select(fold.train_ids), views.select(fold.test_ids)
     seed = 1 if head == "gated" else 0
-    mine = make_head(head, {"audio": (0, 6), "video": (6, 12)}, seed)
+    mine = head_spec(head).make("nominal", views.classes, {"audio": (0, 6), "video": (6, 12)}, seed)
     mine.fit(train.X[:, columns], train.y, groups=train.groups)
     rows = run.predictions.query(f"model == '{head}:audio+video' and seed == {seed} and fold == 2")
     rows = rows.set_index("utterance_id").loc[held.ids]
-    np.testing.assert_allclose(mine.predict_proba(held.X[:, columns]), rows[["p_calm", "p_warm"]], atol=1e-6)
+    np.testing.assert_allclose(mine.predict_proba(held.X[:, columns]), rows[["p_calm", "p_warm"]], atol=1e-4)
 
 
 def test_folds_that_share_a_group_are_refused(store):
     views = store.views(**NAMES)
     half = len(views) // 2
     shared = [Fold(0, 0, views.ids[:half], views.ids[half:])]
-    with pytest.raises(UsageError, match=r"shares 8 groups.*'g0'"):
+    with pytest.raises(
+        UsageError, match=r"80 test rows are of groups \(8, e.g. \['g0'.*--allow-shared-groups"
+    ):
         sweep(views, ("logistic",), folds=shared)
+    with pytest.raises(UsageError, match="80 test rows are of groups"):
+        sweep(views, ("logistic",), folds=shared, group=None)
     twice = [Fold(0, 0, views.ids, views.ids[:3])]
-    with pytest.raises(UsageError, match="shares"):
-        sweep(views, ("logistic",), folds=twice, group=None)
-
-
-def test_metrics_equal_those_of_scikit_learn(run):
-    rows = run.predictions[run.predictions["model"] == "gated:audio"]
-    mean = rows.groupby(["fold", "utterance_id"], as_index=False).agg(
-        {"label_true": "first", "p_calm": "mean", "p_warm": "mean"}
-    )
-    y, p = (mean["label_true"] == "warm").to_numpy(), mean["p_warm"].to_numpy()
-    found = run.metrics[run.metrics["model"] == "gated:audio"].set_index("metric")
-    assert found.loc["accuracy", "estimate"] == pytest.approx(accuracy_score(y, p > 0.5))
-    assert found.loc["macro F1", "estimate"] == pytest.approx(f1_score(y, p > 0.5, average="macro"))
-    assert found.loc["weighted F1", "estimate"] == pytest.approx(f1_score(y, p > 0.5, average="weighted"))
-    assert found.loc["log loss", "estimate"] == pytest.approx(log_loss(y, p))
-    assert found.loc["Brier", "estimate"] == pytest.approx(2 * brier_score_loss(y, p))
-    areas = [roc_auc_score(part["label_true"] == "warm", part["p_warm"]) for _, part in mean.groupby("fold")]
-    assert found.loc["AUROC", "estimate"] == pytest.approx(np.mean(areas))
-    assert (found["low"] < found["estimate"]).all()
-    assert (found["n_groups"] == 8).all()
-
-
-@pytest.mark.parametrize("size", [3, 12])
-def test_the_group_majority_sentinel_sees_what_groups_give_away_and_nothing_else(tmp_path, size):
-    """Half of the groups calm and half warm: nearly always right. Labels without regard to groups: chance."""
-    n = 240
-    store = planted_store(tmp_path, n=n, n_groups=n // size, strengths={"text": 0.0})
-    views = store.views(text="planted")
-    by_group = np.where(np.array([int(g[1:]) for g in views.groups]) % 2, "calm", "warm")
-    for labels, low, high in ((by_group, 0.95, 1.0), (views.y, 0.4, 0.6)):
-        here = replace(views, y=labels)
-        results = group_majority(here, folds(here, 4), here.groups)
-        right = [
-            np.array(here.classes)[P.argmax(axis=1)] == here.select(ids).y[np.argsort(np.argsort(ids))]
-            for _, ids, P in results
-        ]
-        assert low <= np.concatenate(right).mean() <= high
-
-
-def test_intraclass_correlation_is_that_of_a_plain_analysis_of_variance():
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, 6, 80)
-    x = (rng.random(80) < 0.2 + 0.1 * codes).astype(float)
-    groups = [x[codes == g] for g in range(6)]
-    between = sum(len(g) * (g.mean() - x.mean()) ** 2 for g in groups) / 5
-    within = sum(((g - g.mean()) ** 2).sum() for g in groups) / 74
-    typical = (80 - sum(len(g) ** 2 for g in groups) / 80) / 5
-    expected = (between - within) / (between + (typical - 1) * within)
-    assert 0 < expected < 1
-    indicators = np.stack([x, 1 - x], axis=1)  # two classes: both sums of squares double, the ratio stays
-    assert intraclass_correlation(indicators, codes) == pytest.approx(expected)
-    assert intraclass_correlation(np.eye(2)[[0, 1, 0, 1]], np.array([0, 0, 1, 1])) == 0
+    with pytest.raises(UsageError, match="names an utterance twice"):
+        sweep(views, ("logistic",), folds=twice, allow_shared_groups=True)
+    run = sweep(views, ("logistic",), [("audio",)], folds=shared, allow_shared_groups=True)
+    assert run.info["overrides"] == [
+        "80 test rows are of groups (8, e.g. ['g0', 'g1', 'g2']) that are trained on too (--allow-shared-groups)"
+    ]
 
 
 def test_folds_without_groups_keep_the_sentinel_and_the_intervals(tmp_path):
     views = planted_store(tmp_path, n=96).views(text="planted")
-    run = sweep(views, ("logistic",), folds=folds(views, 4, group=None), group=None)
+    free = folds(views, 4, group=None)
+    run = sweep(views, ("logistic",), folds=free, group=None, allow_shared_groups=True)
     assert "group-majority" in set(run.metrics["model"])
     assert set(run.metrics["n_groups"]) == {8}
     assert run.info["group"] is None
@@ -206,7 +165,7 @@ def test_a_run_is_saved_whole_and_read_back(run, store):
         "predictions.parquet", "gates.parquet", "metrics.json", "run.json", "heads",
     }  # fmt: skip
     assert len(list((folder / "heads").iterdir())) == 7 * 4 * (1 + 2)
-    head = load_head(folder / "heads" / "logistic.audio.p0.f0.s0.safetensors")
+    head = load_head(folder / "heads" / "logistic.audio.p0.f0.o0.s0.safetensors")
     assert list(head.classes_) == ["calm", "warm"]
     with pytest.raises(UsageError, match="exists"):
         run.save(store, "first")
@@ -223,11 +182,15 @@ def test_gates_are_kept_for_every_row_and_modality(run):
 
 def test_wrong_calls_are_refused(store):
     views = store.views(**NAMES)
-    with pytest.raises(UsageError, match="heads: logistic, xgboost, gated"):
+    with pytest.raises(UsageError, match="heads: logistic, ridge, xgboost, gated"):
         sweep(views, ("svm",))
     with pytest.raises(UsageError, match="'smell'"):
         sweep(views, ("logistic",), subsets=[("smell",)])
     with pytest.raises(UsageError, match="seed"):
         sweep(views, ("logistic",), seeds=(1, 1))
-    with pytest.raises(UsageError, match="trained on the CPU"):
-        sweep(views, ("logistic",), device="cuda")
+    with pytest.raises(UsageError, match="torch sees no such device"):
+        sweep(views, ("logistic",), device="cuda:7000")
+    with pytest.raises(UsageError, match="no setting 'widht'"):
+        sweep(views, ("gated@widht=3",))
+    with pytest.raises(UsageError, match="does not learn nominal targets; use logistic"):
+        sweep(views, ("ridge",))

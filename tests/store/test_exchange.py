@@ -78,7 +78,7 @@ def test_matrices_with_ids_come_in_by_id(store, tmp_path, ending):
         case "by_id.pt":
             torch.save(dict(zip(ids, torch.tensor(matrix).bfloat16(), strict=True)), source)
     features = import_features(store, source, "video", "face")
-    names = [f"{source.stem}_0", f"{source.stem}_1"] if ending.endswith("pt") else ["smile", "frown"]
+    names = ["face_0", "face_1"] if ending.endswith("pt") else ["smile", "frown"]
     assert list(features.dimensions) == names
     assert features.coverage == {"pending": 0, "ok": 1, "missing": 2, "failed": 1}
     np.testing.assert_array_equal(features.embedding[0], [0, 1])
@@ -539,7 +539,7 @@ def test_entries_called_as_utterances_are_pooled_over_all_their_steps(tmp_path):
         },
     )
     features = import_features(store, source, "video", "openface")
-    assert list(features.dimensions) == ["x_0", "x_1"]
+    assert list(features.dimensions) == ["openface_0", "openface_1"]
     np.testing.assert_array_equal(features.embedding[0], [2, 3])
     assert features.status.tolist() == [1, 2, 3, 2]
 
@@ -806,7 +806,7 @@ def test_an_anndata_file_holds_vectors_utterances_dimensions_and_provenance(tmp_
     assert written.obs["a_b"].tolist() == ["x", "", "y", "z"]
     np.testing.assert_array_equal(written.obs["start"], table["start"])
     assert written.obs["vector_status"].tolist() == ["missing", "ok", "ok", "ok"]
-    assert written.var_names.tolist() == ["x_0", "x_1", "x_2"]
+    assert written.var_names.tolist() == ["a_0", "a_1", "a_2"]
     assert set(written.var["modality"]) == {"audio"}
     assert '"imported_from": "x.npz"' in written.uns["provenance"]["audio"]
 
@@ -861,7 +861,7 @@ def test_joined_views_say_which_modality_a_row_lacks(tmp_path):
     views = store.views(text="a", video="b", missing="mask")
     with np.load(export_views(views, tmp_path / "y.npz")) as arrays:
         assert arrays["utterance_id"].tolist() == IDS
-        assert arrays["dimension"].tolist() == ["text:x_0", "text:x_1", "video:x_0"]
+        assert arrays["dimension"].tolist() == ["text:a_0", "text:a_1", "video:b_0"]
         assert arrays["status"].tolist() == ["missing", "ok", "missing", "missing"]
         assert arrays["reason"].tolist() == ["without text", "", "without video", "without video"]
         np.testing.assert_array_equal(arrays["embedding"], views.X)

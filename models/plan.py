@@ -1,0 +1,226 @@
+"""The plan of a sweep: blocks of heads that are trained together, and the folds that it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mixed_signals.models.heads import HeadSpec
+from mixed_signals.models.material import Material, Subset
+from mixed_signals.store import Fold, UsageError, Views
+
+EVERYTHING = -1  # the fold number of heads that are trained on all rows and tested on none
+# How many subsets of modalities are trained in one block: heads that share large products stay together, those that
+# share nothing are spread.
+_SUBSETS_OF_A_BLOCK = {"logistic": 7, "ridge": 7, "mean": 7, "stacking": 7, "gated": 4}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One head of a block."""
+
+    spec: HeadSpec
+    subset: Subset
+    order: int
+    seed: int
+
+    def stem(self, fold: Fold) -> str:
+        """Return the name of the head's file, without its ending: head, modalities, then fold, order and seed."""
+        return f"{self.spec.name}.{'+'.join(self.subset)}.{_place(fold)}.o{self.order}.s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Heads of one class and one fold that are trained together.
+
+    Attributes
+    ----------
+    base : str
+        A key of `mixed_signals.models.heads.HEADS`.
+    part : int
+        Which of the fold's blocks of this class it is.
+    fold : Fold
+    train, test : ndarray of int
+        Rows of the material.
+    members : tuple of Member
+    """
+
+    base: str
+    part: int
+    fold: Fold
+    train: np.ndarray
+    test: np.ndarray
+    members: tuple[Member, ...]
+
+    @property
+    def key(self) -> str:
+        """The block's name in a sweep."""
+        return f"{self.base}.{_place(self.fold)}.{self.part}"
+
+    @property
+    def place(self) -> str:
+        """The block's fold, in words."""
+        if self.fold.fold == EVERYTHING:
+            return "all rows"
+        return f"fold {self.fold.fold} of partition {self.fold.partition}"
+
+
+def _place(fold: Fold) -> str:
+    return "all" if fold.fold == EVERYTHING else f"p{fold.partition}.f{fold.fold}"
+
+
+def all_subsets(modalities: Sequence[str]) -> list[Subset]:
+    """Return every non-empty subset, small ones first, modalities in their given order.
+
+    Examples
+    --------
+    >>> all_subsets(["text", "audio"])
+    [('text',), ('audio',), ('text', 'audio')]
+    """
+    return [subset for size in range(1, len(modalities) + 1) for subset in combinations(modalities, size)]
+
+
+def plan(
+    material: Material,
+    specs: Sequence[HeadSpec],
+    subsets: Sequence[Subset],
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    orders: int,
+    *,
+    refit: bool,
+) -> list[Block]:
+    """Return the blocks of a sweep, those first that take longest.
+
+    Parameters
+    ----------
+    material : Material
+    specs : sequence of HeadSpec
+    subsets : sequence of tuples
+    folds : sequence of Fold
+    seeds : sequence of int
+        Heads whose result does not depend on a seed are fitted with the first only.
+    orders : int
+        How many orders of the training rows each seed is trained in.
+    refit : bool
+        Whether heads are also trained on all rows.
+    """
+    position = {utterance: row for row, utterance in enumerate(material.ids)}
+
+    def rows(ids: np.ndarray) -> np.ndarray:
+        return np.array([position[i] for i in ids], dtype=np.intp)
+
+    places = [(fold, rows(fold.train_ids), rows(fold.test_ids)) for fold in folds]
+    if refit:
+        everything = Fold(folds[0].partition, EVERYTHING, material.ids, material.ids[:0])
+        places.append((everything, np.arange(len(material.ids)), np.arange(0)))
+    blocks = []
+    for base in dict.fromkeys(spec.base for spec in specs):
+        own = [spec for spec in specs if spec.base == base]
+        fitting = [s for s in subsets if len(s) > 1 or not own[0].head_kind.several]
+        size = _SUBSETS_OF_A_BLOCK.get(base, 1)
+        for fold, train, test in places:
+            for part, chunk in enumerate(_chunks(fitting, size)):
+                members = tuple(
+                    Member(spec, subset, order, seed)
+                    for spec in own
+                    for subset in chunk
+                    for order, seed in _replicates(spec, material.kind, seeds, orders)
+                )
+                blocks.append(Block(base, part, fold, train, test, members))
+    return sorted(blocks, key=lambda block: -sum(len(member.subset) for member in block.members))
+
+
+def _chunks(subsets: Sequence[Subset], size: int) -> Iterator[Sequence[Subset]]:
+    for start in range(0, len(subsets), size):
+        yield subsets[start : start + size]
+
+
+def _replicates(spec: HeadSpec, kind: str, seeds: Sequence[int], orders: int) -> Iterator[tuple[int, int]]:
+    if spec.cls(kind).seeded:
+        yield from ((order, seed) for order in range(orders) for seed in seeds)
+    else:
+        yield 0, seeds[0]
+
+
+def check_folds(folds: Sequence[Fold], ids: np.ndarray) -> None:
+    """Refuse folds of one number, ids that are not in the views, and a fold that names an utterance twice.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not folds:
+        raise UsageError("no folds: make some with mixed_signals.store.folds")
+    if len({(fold.partition, fold.fold) for fold in folds}) < len(folds):
+        raise UsageError("two folds have the same partition and number; number each one")
+    known = set(ids)
+    for fold in folds:
+        both = [*fold.train_ids, *fold.test_ids]
+        if unknown := [i for i in both if i not in known]:
+            raise UsageError(f"fold {fold.fold}: {len(unknown)} ids are not in the views, e.g. {unknown[:3]}")
+        if len(set(both)) < len(both):
+            raise UsageError(
+                f"fold {fold.fold} of partition {fold.partition} names an utterance twice; "
+                "make folds with mixed_signals.store.folds"
+            )
+
+
+def shared_groups(
+    folds: Sequence[Fold], ids: np.ndarray, groups: np.ndarray | None, *, allowed: bool
+) -> list[str]:
+    """Refuse folds that have rows of one group on both sides; return what has to be said where that is allowed.
+
+    Raises
+    ------
+    UsageError
+        If there are such folds, and they are not allowed.
+    """
+    if groups is None:
+        return []
+    by_id = dict(zip(ids, groups, strict=True))
+    tainted, names = 0, set()
+    for fold in folds:
+        trained = {by_id[i] for i in fold.train_ids}
+        shared = [by_id[i] for i in fold.test_ids if by_id[i] in trained]
+        tainted += len(shared)
+        names |= set(shared)
+    if not names:
+        return []
+    said = (
+        f"{tainted} test rows are of groups ({len(names)}, e.g. {sorted(names)[:3]}) that are trained on too"
+    )
+    if not allowed:
+        raise UsageError(
+            f"{said}: scores would say how well speakers are known, not how well the target is; make folds with "
+            "mixed_signals.store.folds (fit-heads --group), or say --allow-shared-groups"
+        )
+    return [f"{said} (--allow-shared-groups)"]
+
+
+def trained_rows(views: Sequence[Views], folds: Sequence[Fold], *, allowed: bool) -> list[str]:
+    """Refuse folds that test on rows an encoder was trained on; return what has to be said where that is allowed.
+
+    Raises
+    ------
+    UsageError
+        If there are such rows, and they are not allowed.
+    """
+    seen: frozenset[str] = frozenset().union(*(each.trained_on for each in views))
+    tested = {utterance for fold in folds for utterance in fold.test_ids}
+    tainted = sorted(tested & seen)
+    if not tainted:
+        return []
+    said = (
+        f"{len(tainted)} test utterances are among those that an encoder's weights were trained on, "
+        f"e.g. {tainted[:3]}"
+    )
+    if not allowed:
+        raise UsageError(
+            f"{said}: any head looks good on them; test on others, extract with weights that saw none of them, or say "
+            "--allow-trained-rows"
+        )
+    return [f"{said} (--allow-trained-rows)"]

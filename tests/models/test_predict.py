@@ -1,0 +1,81 @@
+"""Saved heads on other utterances."""
+
+import numpy as np
+import pytest
+from small_store import planted_store, utterance_table
+
+from mixed_signals.models import load_head, predict, sweep
+from mixed_signals.store import Corpus, MixedSignalsError, Store, UsageError, folds, import_features
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    store = planted_store(tmp_path_factory.mktemp("origin"), n=120, strengths={"text": 1.0, "audio": 2.5})
+    views = store.views(text="planted", audio="planted")
+    run = sweep(views, ("logistic", "gated"), folds=folds(views, 4), seeds=(0, 1), refit=True)
+    run.save(store, "first")
+    return store
+
+
+def other_store(folder, seed=9, width=6, **kept):
+    """Make a store of other utterances without labels, whose vectors have the origin's recipe."""
+    table = utterance_table(40, 4, seed).assign(utterance_id=[f"n{i:02d}" for i in range(40)])
+    truth = table["label"].to_numpy()
+    store = Store.create(folder / "other", Corpus("other", table.drop(columns="label")))
+    rng = np.random.default_rng(seed)
+    for modality in kept or {"text": None, "audio": None}:
+        X = rng.normal(size=(40, width))
+        X[:, 0] += np.where(truth == "warm", 1, -1) * (0.5 if modality == "text" else 1.25)
+        np.savez(folder / f"{modality}.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
+        import_features(store, folder / f"{modality}.npz", modality, "planted")
+    return store, truth
+
+
+def test_the_heads_of_a_run_predict_another_store_and_read_no_label(origin, tmp_path):
+    store, truth = other_store(tmp_path)
+    table = predict(store, origin, "first", "gated:text+audio")
+    assert list(table["utterance_id"]) == list(store.corpus.ids)
+    assert (table["label_pred"] == truth).mean() > 0.8
+    heads = [
+        load_head(origin.run_path("first", "heads", f"gated.text+audio.all.o0.s{seed}.safetensors"))
+        for seed in (0, 1)
+    ]
+    vectors = [store[f"{m}/planted"].embedding[:] for m in ("text", "audio")]
+    by_hand = np.mean([head.predict_proba(np.hstack(vectors)) for head in heads], axis=0)
+    np.testing.assert_allclose(table[["p_calm", "p_warm"]], by_hand, atol=1e-6)
+
+
+def test_rows_that_lack_a_modality_are_predicted_by_the_others_and_rows_without_any_left_out(
+    origin, tmp_path
+):
+    store, _ = other_store(tmp_path, text=None)
+    ids = store.corpus.ids
+    np.savez(tmp_path / "half.npz", utterance_id=ids[:15].astype(str), embedding=np.zeros((15, 6)))
+    import_features(store, tmp_path / "half.npz", "audio", "planted")
+    assert len(predict(store, origin, "first", "gated:audio")) == 15
+    assert len(predict(store, origin, "first", "gated:text+audio")) == 40
+
+
+def test_feature_sets_of_another_recipe_are_refused(origin, tmp_path):
+    store, _ = other_store(tmp_path, width=5)
+    with pytest.raises(UsageError, match="text/planted: has another recipe"):
+        predict(store, origin, "first", "logistic:text")
+
+
+def test_wrong_names_are_told_with_those_there_are(origin, tmp_path):
+    store, _ = other_store(tmp_path, text=None)
+    with pytest.raises(UsageError, match="no run 'second'"):
+        predict(store, origin, "second", "logistic:text")
+    with pytest.raises(
+        UsageError, match=r"no model 'ridge:text'.*gated:audio, gated:text\+audio, gated:text,"
+    ):
+        predict(store, origin, "first", "ridge:text")
+    with pytest.raises(UsageError, match="no feature set audio/planted"):
+        predict(store, origin, "first", "logistic:audio")
+    with pytest.raises(UsageError, match="no feature set text/mine"):
+        predict(store, origin, "first", "logistic:text", {"text": "mine"})
+
+
+def test_utterances_that_the_heads_were_fitted_on_are_not_predicted(origin):
+    with pytest.raises(MixedSignalsError, match="no utterance to predict"):
+        predict(origin, origin, "first", "logistic:text")
