@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Self
@@ -40,6 +40,8 @@ class Problem:
         Rows of one group stay together in inner folds.
     votes : ndarray, shape (N, K), optional
         Votes for each class, in the order of the heads' `classes`.
+    splits : dict
+        The inner folds that were made so far; heads that ask for the same get the same.
     """
 
     X: np.ndarray
@@ -47,6 +49,7 @@ class Problem:
     blocks: dict[str, tuple[int, int]]
     groups: np.ndarray | None = None
     votes: np.ndarray | None = None
+    splits: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def present(self) -> dict[str, np.ndarray]:

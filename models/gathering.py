@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from mixed_signals.models.blocks import Done, Fitted
 from mixed_signals.models.choosing import CHOSEN, choose_heads
-from mixed_signals.models.material import Material
+from mixed_signals.models.heads import HeadSpec
+from mixed_signals.models.material import Material, Subset
 from mixed_signals.models.plan import EVERYTHING
 from mixed_signals.models.sentinels import Baseline
 from mixed_signals.store import Fold
 from mixed_signals.store.predictions import GATE_COLUMNS, model_name, probability_columns
 
+Tested = tuple[Fold, Fitted]
+"""A fitted head, and the fold whose test rows it predicted."""
+
+
+def tested_heads(done: Sequence[Done], specs: Sequence[HeadSpec], subsets: Sequence[Subset]) -> list[Tested]:
+    """Return the fitted heads of all folds that test something, in the order of heads, subsets, folds and seeds."""
+    by_name = {spec.name: place for place, spec in enumerate(specs)}
+    by_subset = {subset: place for place, subset in enumerate(subsets)}
+
+    def place(one: Tested) -> tuple[int, ...]:
+        fold, member = one[0], one[1].member
+        model = (by_name[member.spec.name], by_subset[member.subset])
+        return (*model, fold.partition, fold.fold, member.order, member.seed)
+
+    found = [(finished.block.fold, each) for finished in done for each in finished.fitted]
+    return sorted((one for one in found if one[0].fold != EVERYTHING), key=place)
+
 
 def predictions_table(
-    material: Material, done: Sequence[Done], sentinels: dict[str, Baseline]
+    material: Material, tested: Sequence[Tested], sentinels: dict[str, Baseline]
 ) -> pd.DataFrame:
     """Return the out-of-fold predictions (see `mixed_signals.store.predictions`), sentinels first."""
     position = {utterance: row for row, utterance in enumerate(material.ids)}
@@ -38,12 +56,12 @@ def predictions_table(
     for name, results in sentinels.items():
         for fold, ids, P in results:
             add(name, (), fold, (0, 0), np.array([position[i] for i in ids], dtype=np.intp), P)
-    for finished, each in _tested(done):
+    for fold, each in tested:
         member = each.member
         add(
             member.spec.name,
             member.subset,
-            finished.block.fold,
+            fold,
             (member.order, member.seed),
             each.rows,
             each.P,
@@ -51,10 +69,10 @@ def predictions_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def gates_table(material: Material, done: Sequence[Done]) -> pd.DataFrame:
+def gates_table(material: Material, tested: Sequence[Tested]) -> pd.DataFrame:
     """Return the gates and contributions of heads that have them."""
     tables = []
-    for finished, each in _tested(done):
+    for fold, each in tested:
         if each.gates is None or each.contributions is None:
             continue
         member = each.member
@@ -62,7 +80,7 @@ def gates_table(material: Material, done: Sequence[Done]) -> pd.DataFrame:
             material.ids[each.rows],
             member.spec.name,
             member.subset,
-            finished.block.fold,
+            fold,
             (member.order, member.seed),
         )
         for column, modality in enumerate(member.subset):
@@ -75,7 +93,7 @@ def gates_table(material: Material, done: Sequence[Done]) -> pd.DataFrame:
 
 
 def add_chosen(
-    predictions: pd.DataFrame, done: Sequence[Done], heads: Sequence[str]
+    predictions: pd.DataFrame, tested: Sequence[Tested], heads: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the predictions with those of the model ``chosen`` added, and which head each fold chose."""
     fitted = pd.DataFrame(
@@ -83,29 +101,26 @@ def add_chosen(
             (
                 each.member.spec.name,
                 "+".join(each.member.subset),
-                finished.block.fold.partition,
-                finished.block.fold.fold,
+                fold.partition,
+                fold.fold,
                 each.inner_loss,
             )
-            for finished, each in _tested(done)
+            for fold, each in tested
         ],
         columns=["head", "modalities", "partition", "fold", "inner_loss"],
     )
     choices = choose_heads(fitted, heads)
     picked = predictions.merge(choices, on=["head", "modalities", "partition", "fold"])
+    picked = picked.sort_values("modalities", key=_places(predictions["modalities"]), kind="stable")
     names = [model_name(CHOSEN, tuple(modalities.split("+"))) for modalities in picked["modalities"]]
     picked = picked.assign(model=names, head=CHOSEN)[predictions.columns]
     return pd.concat([predictions, picked], ignore_index=True), choices
 
 
-def _tested(done: Sequence[Done]) -> list[tuple[Done, Fitted]]:
-    """Return the fitted heads of all folds that test something."""
-    return [
-        (finished, each)
-        for finished in done
-        if finished.block.fold.fold != EVERYTHING
-        for each in finished.fitted
-    ]
+def _places(values: pd.Series) -> Callable[[pd.Series], pd.Series]:
+    """Return what sorts values by where they come first."""
+    found = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return lambda column: column.map(found)
 
 
 def _keys(

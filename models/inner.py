@@ -34,10 +34,20 @@ def inner_folds(
     list of (ndarray, ndarray)
         Rows of `problem`. Only those pairs in which every class that has labels is trained on; empty if there is none.
     """
+    key = (rows.tobytes(), coding.kind, n_folds, seed)
+    if key not in problem.splits:
+        problem.splits[key] = _split(problem, rows, coding.kind, n_folds, seed)
+    pairs: list[tuple[np.ndarray, np.ndarray]] = problem.splits[key]
+    return pairs
+
+
+def _split(
+    problem: Problem, rows: np.ndarray, kind: str, n_folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    codes = strata(coding.kind, problem.y[rows])
-    classed = coding.kind in ("nominal", "ordinal")
+    codes = strata(kind, problem.y[rows])
+    classed = kind in ("nominal", "ordinal")
     n_classes = codes.max() + 1
     group_codes = None
     if problem.groups is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PENALTIES = tuple(10 ** (-5 + k / 2) for k in range(12))
 RIDGE_PENALTIES = tuple(10 ** (-6 + k / 2) for k in range(12))
 _ARRAYS = ("mean_", "scale_", "coef_", "intercept_")
-_CHOOSING: Any = {"tolerance": 1e-7, "max_iterations": 300}  # of inner models, in float32
+_CHOOSING: Any = {"tolerance": 1e-6, "max_iterations": 300}  # of inner models, in float32
 _KEPT: Any = {"tolerance": 1e-10, "max_iterations": 1000}  # of the model that is kept, in float64
 _ARRAYS_AT_A_TIME = 16  # as large as the outputs, or the weights, of the problems in hand
 

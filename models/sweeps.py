@@ -10,7 +10,7 @@ from typing import Any
 
 from mixed_signals.models.base import MEMORY
 from mixed_signals.models.blocks import Done, run_blocks
-from mixed_signals.models.gathering import add_chosen, gates_table, predictions_table
+from mixed_signals.models.gathering import add_chosen, gates_table, predictions_table, tested_heads
 from mixed_signals.models.heads import HeadSpec, head_spec
 from mixed_signals.models.keeping import KeptHead, check_call
 from mixed_signals.models.material import Material, Subset, fingerprint, material
@@ -159,10 +159,11 @@ def sweep(
     sentinels = {"majority": majority(first, folds)}
     if groups is not None:
         sentinels["group-majority"] = group_majority(first, folds, groups)
-    predictions = predictions_table(shared, done, sentinels)
+    tested = tested_heads(done, specs, chosen_subsets)
+    predictions = predictions_table(shared, tested, sentinels)
     choices = None
     if choose:
-        predictions, choices = add_chosen(predictions, done, [spec.name for spec in specs])
+        predictions, choices = add_chosen(predictions, tested, [spec.name for spec in specs])
     by_id = None if groups is None else dict(zip(first.ids, groups, strict=True))
     metrics = score(predictions, first.kind, first.classes, by_id)
     info = {
@@ -187,7 +188,7 @@ def sweep(
     }
     return Run(
         predictions=predictions,
-        gates=gates_table(shared, done),
+        gates=gates_table(shared, tested),
         metrics=metrics,
         info=info,
         heads=_heads(done, keep),

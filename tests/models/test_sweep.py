@@ -24,6 +24,13 @@ def run(store):
     return sweep(views, ("logistic", "gated"), folds=folds(views, 4), seeds=(0, 1))
 
 
+def test_models_come_in_the_order_of_the_call(run):
+    names = list(dict.fromkeys(run.predictions["model"]))
+    subsets = ["+".join(subset) for subset in all_subsets(["text", "audio", "video"])]
+    expected = [f"{head}:{subset}" for head in ("logistic", "gated") for subset in subsets]
+    assert names == list(dict.fromkeys(run.metrics["model"])) == ["majority", "group-majority", *expected]
+
+
 def accuracy(run, model):
     metrics = run.metrics.set_index(["model", "metric"])
     return metrics.loc[(model, "accuracy"), "estimate"]
