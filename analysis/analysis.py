@@ -101,7 +101,8 @@ def analyze(
     """
     run = load_run(store, run_name)
     check_kind(run)
-    panels, warnings = make_panels(run.predictions, heads)
+    panels, said = make_panels(run.predictions, heads)
+    warnings = [f"{override[0].upper()}{override[1:]}." for override in run.info.get("overrides", ())] + said
     corpus = store.corpus
     described = corpus.utterances.set_index("utterance_id")
     groups = described[run.info.get("group") or "group"]

@@ -39,7 +39,7 @@ def predict(
     from mixed_signals.models.predicting import models_of
     from mixed_signals.models.predicting import predict as predict_rows
     from mixed_signals.store import Store
-    from mixed_signals.store.files import replacing, write_parquet
+    from mixed_signals.store.files import read_json, replacing, write_parquet
 
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out}: use a name that ends in .csv or .parquet")
@@ -70,4 +70,8 @@ def predict(
         highlight=False,
         markup=False,
     )
+    for override in read_json(source.run_path(run, "run.json")).get("overrides", ()):
+        console.print(
+            f"the run's scores: {override}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
     console.print(f"in {out}", highlight=False, markup=False, soft_wrap=True)

@@ -94,7 +94,8 @@ def predict(
         said = _said(head, X, info)
         total = said if total is None else total + said
     if total is None or not (wanted & seen).any():
-        raise MixedSignalsError(f"{store.path}: no utterance to predict: none has {model.partition(':')[2]}")
+        why = "the run was fitted on all that have" if seen.any() else "none has"
+        raise MixedSignalsError(f"{store.path}: no utterance to predict: {why} {model.rpartition(':')[2]}")
     rows = np.flatnonzero(wanted & seen)
     P = total[rows] / len(heads)
     table = pd.DataFrame({"utterance_id": ids[rows]})

@@ -142,6 +142,20 @@ def test_table_to_report(tmp_path):
     ran = call("analyze-disagreement", "s", "--run", "first", "--report", "out", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "out" / "index.html").stat().st_size > 1000
+    ran = call(
+        "mixed-signals",
+        "predict",
+        "s",
+        "--run",
+        "first",
+        "--model",
+        "logistic:audio",
+        "--out",
+        "p.csv",
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 1
+    assert "the run was fitted on all that have audio" in ran.stderr
     again = call(*fit, "--run", "first", cwd=tmp_path)
     assert again.returncode == 2
     assert "--run first: is in s already" in again.stderr
@@ -161,5 +175,11 @@ def test_table_to_report(tmp_path):
         ran = call(*fit, *wrong, cwd=tmp_path)
         assert ran.returncode == 2
         assert said in ran.stderr
+    quick = ["fit-heads", "s", "--heads", "logistic", "--folds", "4", "--subsets", "audio,video,audio+video"]
+    ran = call(*quick, "--group", "none", "--allow-shared-groups", "--run", "shared", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    told = call("analyze-disagreement", "s", "--run", "shared", cwd=tmp_path)
+    for output in (ran.stdout, told.stdout + told.stderr):
+        assert "96 test rows are of groups (8," in " ".join(output.split())
     assert call("mixed-signals", "store", "ls", "s", cwd=tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "s")

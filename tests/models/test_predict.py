@@ -77,5 +77,5 @@ def test_wrong_names_are_told_with_those_there_are(origin, tmp_path):
 
 
 def test_utterances_that_the_heads_were_fitted_on_are_not_predicted(origin):
-    with pytest.raises(MixedSignalsError, match="no utterance to predict"):
+    with pytest.raises(MixedSignalsError, match="the run was fitted on all that have text"):
         predict(origin, origin, "first", "logistic:text")
