@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -15,12 +16,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mixed_signals.models.coding import Coding
+from mixed_signals.models.threads import one_thread
 
 Blocks = Mapping[str, tuple[int, int]]
+_SMALL = 5_000_000  # values of a matrix on which a head alone is fitted in one thread
 MEMORY = 2 * 2**30  # bytes that one call of `fit_many` may take for what it computes, by default
 
 
@@ -98,7 +102,8 @@ class Fit(NamedTuple):
             raise ValueError(f"no training row has {' or '.join(self.modalities)}")
         head, y = self.head, problem.y[rows]
         votes = None if problem.votes is None else problem.votes[rows]
-        classes = tuple(getattr(head, "classes", None) or ())
+        given = getattr(head, "classes", None)
+        classes = () if given is None else tuple(given)
         head.coding_ = Coding.of(head.kind_of(y), y, classes, votes)
         head.n_features_in_ = sum(b - a for a, b in (problem.blocks[name] for name in self.modalities))
         head.inner_loss_ = float("nan")
@@ -178,16 +183,30 @@ class BaseHead(BaseEstimator):
             Rows of one group stay together wherever training rows are held out.
         votes : array-like, shape (N, K), optional
             Votes for each class, in the order of the parameter `classes`: what is learnt are their shares.
+
+        Raises
+        ------
+        ValueError
+            If these do not fit together.
         """
         X, y = self._checked(X, y)
+        check_consistent_length(X, groups, votes)
+        if votes is not None:
+            classes, shape = getattr(self, "classes", None), np.shape(votes)
+            if classes is None or shape[1:] != (len(classes),) or not (np.asarray(votes) >= 0).all():
+                raise ValueError(
+                    f"votes of shape {shape}: they need the parameter `classes`, one for each column, "
+                    "and none is negative"
+                )
         problem = Problem(
             X,
             y,
             self._own_blocks(),
-            None if groups is None else np.asarray(groups),
+            None if groups is None else column_or_1d(groups),
             None if votes is None else np.asarray(votes),
         )
-        self.fit_many(problem, [Fit(self, tuple(problem.blocks), np.arange(len(y)))])
+        with one_thread() if X.size < _SMALL else nullcontext():
+            self.fit_many(problem, [Fit(self, tuple(problem.blocks), np.arange(len(y)))])
         return self
 
     def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:

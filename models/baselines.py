@@ -176,7 +176,8 @@ class _Stacking(_Late):
     def _outputs(self, parts: Sequence[np.ndarray], present: np.ndarray) -> np.ndarray:
         if self.final_ is None:
             return self._mean(parts, present)
-        columns = [np.where(here[:, None], z, np.nan) for z, here in zip(parts, present.T, strict=True)]
+        bounded = [_bounded(self.coding_, z) for z in parts]
+        columns = [np.where(here[:, None], z, np.nan) for z, here in zip(bounded, present.T, strict=True)]
         outputs: np.ndarray = self.final_.outputs(np.concatenate(columns, axis=1))
         return outputs
 
@@ -273,6 +274,7 @@ class StackingRegressor(RegressorHead, _Stacking):
 
 
 _ARRAYS = ("mean_", "scale_", "coef_", "intercept_")
+_FURTHEST = 10.0  # log odds
 
 
 def _plain(head: BaseHead) -> BaseHead:
@@ -318,9 +320,15 @@ def _second_level(problem: Problem, fits: Sequence[Fit], held: Sequence[Sequence
         for name, part in zip(fit.modalities, parts, strict=True)
     }
     ends = np.cumsum([0, *(outputs.shape[1] for _, outputs in found.values())]).tolist()
-    columns = [_placed(part, len(problem.y)) for part in found.values()]
+    coding = fits[0].head.coding_
+    columns = [_bounded(coding, _placed(part, len(problem.y))) for part in found.values()]
     blocks = dict(zip(found, pairwise(ends), strict=True))
     return replace(problem, X=np.concatenate(columns, axis=1), blocks=blocks)
+
+
+def _bounded(coding: Coding, outputs: np.ndarray) -> np.ndarray:
+    """Return outputs as a regression is to see them: those of a class that no row has lie anywhere far out."""
+    return outputs if coding.link == "identity" else outputs.clip(-_FURTHEST, _FURTHEST)
 
 
 def _placed(part: HeldOut, n: int) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mixed_signals.models.base import MEMORY, BaseHead, Fit
 from mixed_signals.models.choosing import choose_features
 from mixed_signals.models.material import Choice, Material
 from mixed_signals.models.plan import Block, Member
+from mixed_signals.models.threads import one_thread
 from mixed_signals.store import MixedSignalsError, UsageError
 from mixed_signals.store.files import replacing
 
@@ -124,7 +125,10 @@ def fit_block(
 ) -> Done:
     """Fit the heads of one block on its training rows, and predict its test rows."""
     began = time.perf_counter()
-    choice = choose_features(material, block.train)
+    try:
+        choice = choose_features(material, block.train)
+    except ValueError as error:
+        raise UsageError(f"{block.place}: {error}") from error
     problem = material.problem(choice)
     fits = []
     for member in block.members:
@@ -209,7 +213,7 @@ def _read(keep: Path, block: Block) -> Done | None:
                 )
                 for number, member in enumerate(block.members)
             ]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise MixedSignalsError(
             f"{path}: not readable ({error}); remove it to fit its heads again"
         ) from error
@@ -224,18 +228,3 @@ def head_file(stem: Path) -> Path | None:
 
 def _named(member: Member) -> str:
     return f"{member.spec.name}:{'+'.join(member.subset)}:{member.order}:{member.seed}"
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let the libraries below use one thread, as they do in worker processes."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)

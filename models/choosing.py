@@ -42,6 +42,10 @@ def choose_features(material: Material, train: np.ndarray) -> Choice:
         ]
         type(fits[0].head).fit_many(problem, fits)
         losses[modality] = [fit.head.inner_loss_ for fit in fits]
+        if np.isnan(losses[modality]).all():
+            raise ValueError(
+                f"too few training rows to hold any out and choose {modality} features by; name one feature set"
+            )
     return {modality: int(np.nanargmin(found)) for modality, found in losses.items()}
 
 

@@ -123,7 +123,9 @@ def fit_heads(
     opened = Store.open(store)
     name = run or _next_name(opened)
     if opened.run_path(name).exists():
-        raise UsageError(f"--run {name}: is in {store} already; choose another name")
+        raise UsageError(
+            f"--run {name}: {store} has such a run; choose another name, or remove {opened.run_path(name)}"
+        )
     named = _heads(heads, fusion)
     views = _views(opened, _features(opened, features), target, missing)
     first = views[0]
@@ -178,12 +180,12 @@ def _fit(
 
 
 def _print(run: Run, folder: Path, name: str) -> None:
-    from mixed_signals.models.tables import metrics_table, override_lines
+    from mixed_signals.models.tables import choice_lines, metrics_table, override_lines, row_lines
 
     console = stdout()
     console.print(metrics_table(run))
-    for line in override_lines(run):
-        console.print(line, style="yellow", highlight=False, soft_wrap=True)
+    for line in (*choice_lines(run), *row_lines(run), *override_lines(run)):
+        console.print(line, highlight=False, soft_wrap=True)
     if not run.metrics["low"].notna().any():
         console.print(str(run.metrics["method"].iloc[0]), style="yellow", highlight=False)
     console.print(
@@ -234,7 +236,8 @@ def _features(store: Store, features: list[str] | None) -> dict[str, list[str]]:
         if len(names) > 1:
             raise UsageError(
                 f"{store.path} has several {modality} feature sets; say which: "
-                f"--features {modality}={names[0]} (or {', '.join(names[1:])})"
+                f"--features {modality}={names[0]} (or {', '.join(names[1:])}); of several that are named, each "
+                "training fold chooses one"
             )
     return found
 
@@ -299,7 +302,11 @@ def _bytes(size: str) -> int:
 
 
 def _next_name(store: Store) -> str:
-    number = 1
-    while store.run_path(f"run{number}").exists():
-        number += 1
-    return f"run{number}"
+    from itertools import count
+
+    from mixed_signals.models.keeping import unfinished_path
+
+    names = (f"run{number}" for number in count(1))
+    return next(
+        name for name in names if not (store.run_path(name).exists() or unfinished_path(store, name).exists())
+    )

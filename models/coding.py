@@ -66,15 +66,22 @@ class Coding:
         Raises
         ------
         ValueError
-            If a nominal or ordinal target has one class only, or a multilabel or interval one has no such shape.
+            If a nominal or ordinal target has one class only or a label that is not among the classes, or a multilabel
+            one is not 0 or 1 for each class.
         """
         if kind == "interval":
             values = np.asarray(y, dtype=np.float64)
             scale = float(values.std())
             return cls(kind, (), float(values.mean()), scale if scale > 0 else 1.0)
         if kind == "multilabel":
+            if len(classes or y.T) != y.shape[1] or not np.isin(y, (0, 1)).all():
+                raise ValueError(
+                    f"several labels at once: 0 or 1 for each class, not {y.shape[1]} columns of {np.unique(y)[:3]}"
+                )
             return cls(kind, classes or tuple(range(y.shape[1])))
         if classes:
+            if unknown := set(np.unique(y).tolist()).difference(classes):
+                raise ValueError(f"label {min(unknown)!r} is not among the classes {list(classes)}")
             held = np.isin(np.array(classes, dtype=object), np.unique(y))
             if votes is not None:
                 held |= np.asarray(votes).any(axis=0)

@@ -97,6 +97,10 @@ class HeadSpec:
             raise UsageError(
                 f"head {self.name!r} has no setting {unknown[0]!r} (it has: {', '.join(sorted(known))})"
             )
+        for name, value in self.settings.items():
+            default = inspect.signature(found).parameters[name].default
+            if fault := _fault(value, default, at_least=0 if name.startswith("n_") else 1):
+                raise UsageError(f"head {self.name!r}: {name}={value!r}: {fault}")
         return found
 
     def make(
@@ -133,6 +137,24 @@ class HeadSpec:
 
 
 _GIVEN = {"classes", "ordinal", "blocks", "random_state", "order"}
+
+
+def _fault(value: Any, default: Any, at_least: int) -> str:
+    """Return what is wrong with a setting, judged by its default; nothing where that does not tell."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "it is true or false"
+    if isinstance(default, int):
+        whole = number and value == int(value) and value >= at_least
+        return "" if whole else f"it is a whole number of at least {at_least}"
+    if isinstance(default, float):
+        return "" if number and 0 <= value < float("inf") else "it is a number of at least 0"
+    if isinstance(default, tuple):
+        positive = (
+            isinstance(value, list) and value and all(isinstance(v, int | float) and v > 0 for v in value)
+        )
+        return "" if positive else "it is a list of numbers above 0, such as [0.01,0.1]"
+    return ""
 
 
 def head_spec(text: str) -> HeadSpec:

@@ -35,6 +35,15 @@ class KeptHead:
         return moved
 
 
+def unfinished_path(store: Store, name: str) -> Path:
+    """Return the folder of a run that is not whole yet, whether it is there or not."""
+    return store.inside("runs", f".{checked_name(name, 'run')}.unfinished")
+
+
+def _run_name(folder: Path) -> str:
+    return folder.name.removeprefix(".").removesuffix(".unfinished")
+
+
 @contextmanager
 def unfinished(store: Store, name: str, *, restart: bool = False) -> Iterator[Path]:
     """Hold the folder of a run that is not whole yet; no other process may work on the same run.
@@ -47,13 +56,18 @@ def unfinished(store: Store, name: str, *, restart: bool = False) -> Iterator[Pa
     restart : bool
         Whether what is there already is thrown away.
     """
-    folder = store.inside("runs", f".{checked_name(name, 'run')}.unfinished")
+    folder = unfinished_path(store, name)
     with sole_writer(folder / "run", "run"):
         if restart:
             for made in (folder / "call.json", *folder.glob("*.npz")):
                 made.unlink(missing_ok=True)
             shutil.rmtree(folder / "heads", ignore_errors=True)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            if not any(folder.glob("*.npz")):  # nothing to go on from
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder)
 
 
@@ -67,13 +81,13 @@ def check_call(folder: Path, call: Mapping[str, Any]) -> None:
     """
     path = folder / "call.json"
     now = plain(dict(call))
-    if path.exists():
+    if path.exists() and any(folder.glob("*.npz")):
         begun = read_json(path)
         differing = sorted(key for key in {*begun, *now} if begun.get(key) != now.get(key))
         if differing:
             raise UsageError(
-                f"a run of this name was begun with other {', '.join(differing)}; finish it with the same call, choose "
-                "another name (--run), or begin anew (--restart)"
+                f"run {_run_name(folder)!r} was begun with other {', '.join(differing)}; finish it with the same call, "
+                "choose another name (--run), or begin anew (--restart)"
             )
     else:
         write_json(path, now)

@@ -131,6 +131,8 @@ def plan(
                     for order, seed in _replicates(spec, material.kind, seeds, orders)
                 )
                 blocks.append(Block(base, part, fold, train, test, members))
+    if idle := [spec.base for spec in specs if spec.base not in {block.base for block in blocks}]:
+        raise UsageError(f"head {idle[0]!r} needs two modalities or more, and no subset has them")
     return sorted(blocks, key=lambda block: -sum(len(member.subset) for member in block.members))
 
 
@@ -157,6 +159,8 @@ def check_folds(folds: Sequence[Fold], ids: np.ndarray) -> None:
         raise UsageError("no folds: make some with mixed_signals.store.folds")
     if len({(fold.partition, fold.fold) for fold in folds}) < len(folds):
         raise UsageError("two folds have the same partition and number; number each one")
+    if least := [fold.fold for fold in folds if fold.fold < 0]:
+        raise UsageError(f"fold {least[0]}: folds are numbered from 0")
     known = set(ids)
     for fold in folds:
         both = [*fold.train_ids, *fold.test_ids]
@@ -182,17 +186,16 @@ def shared_groups(
     if groups is None:
         return []
     by_id = dict(zip(ids, groups, strict=True))
-    tainted, names = 0, set()
+    tainted, names = set[str](), set[str]()
     for fold in folds:
         trained = {by_id[i] for i in fold.train_ids}
-        shared = [by_id[i] for i in fold.test_ids if by_id[i] in trained]
-        tainted += len(shared)
-        names |= set(shared)
+        shared = [i for i in fold.test_ids if by_id[i] in trained]
+        tainted.update(shared)
+        names.update(by_id[i] for i in shared)
     if not names:
         return []
-    said = (
-        f"{tainted} test rows are of groups ({len(names)}, e.g. {sorted(names)[:3]}) that are trained on too"
-    )
+    some = ", ".join(sorted(names)[:3])
+    said = f"{len(tainted)} test rows are of groups ({len(names)}, e.g. {some}) that are trained on too"
     if not allowed:
         raise UsageError(
             f"{said}: scores would say how well speakers are known, not how well the target is; make folds with "

@@ -39,7 +39,7 @@ def predict(
     from mixed_signals.models.predicting import models_of
     from mixed_signals.models.predicting import predict as predict_rows
     from mixed_signals.store import Store
-    from mixed_signals.store.files import read_json, replacing, write_parquet
+    from mixed_signals.store.files import read_json, read_parquet, replacing, write_parquet
 
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out}: use a name that ends in .csv or .parquet")
@@ -70,6 +70,15 @@ def predict(
         highlight=False,
         markup=False,
     )
+    ran = read_parquet(source.run_path(run, "predictions.parquet"))["utterance_id"]
+    if known := int(table["utterance_id"].isin(ran).sum()):
+        console.print(
+            f"{known:,} of them have ids that the run has too: if they are the same utterances, the heads were fitted "
+            "on them, and look better than they are",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     for override in read_json(source.run_path(run, "run.json")).get("overrides", ()):
         console.print(
             f"the run's scores: {override}", style="yellow", highlight=False, markup=False, soft_wrap=True

@@ -14,6 +14,7 @@ from mixed_signals.models.saving import load_head
 from mixed_signals.store import FeatureSet, MixedSignalsError, Store, UsageError
 from mixed_signals.store.files import read_json, read_parquet
 from mixed_signals.store.predictions import probability_columns
+from mixed_signals.store.provenance import MODALITIES
 from mixed_signals.store.views import positions
 
 
@@ -68,6 +69,8 @@ def predict(
         If there is no such run, model or feature set, or a feature set has another recipe than that of the heads.
     """
     models = models_of(origin, run)
+    head, _, modalities = model.rpartition(":")
+    model = f"{head}:{'+'.join(m for m in MODALITIES if m in modalities.split('+'))}"
     if model not in models:
         known = ", ".join(models) or "none; it was made with --no-refit"
         raise UsageError(f"run {run!r} has no model {model!r} fitted on all rows (it has: {known})")
@@ -76,8 +79,8 @@ def predict(
     ids = store.corpus.ids
     wanted = np.ones(len(ids), dtype=bool)
     if store.path.resolve() == origin.path.resolve():
-        trained = read_parquet(origin.run_path(run, "predictions.parquet"))["utterance_id"].unique()
-        wanted &= ~np.isin(ids, trained)
+        tested = read_parquet(origin.run_path(run, "predictions.parquet"))["utterance_id"]
+        wanted &= ~np.isin(ids, [*tested.unique(), *info["never_tested"]])
     total: np.ndarray | None = None
     seen = np.zeros(len(ids), dtype=bool)
     vectors: dict[str, np.ndarray] = {}
@@ -127,10 +130,11 @@ def _vectors(store: Store, key: str, recipe: str, info: Mapping[str, Any]) -> np
     features.read(rows, X)
     if not info["normalize"]:
         return X
-    groups = store.corpus.utterances[info["group"]].astype(str)
+    column, utterances = info["group"] or "group", store.corpus.utterances
+    groups = utterances[column].astype(str) if column in utterances.columns else np.array([""])
     if (groups == "").any():
         raise UsageError(
-            f"{store.path}: some utterances have no {info['group']}, by which the run normalises"
+            f"{store.path}: some utterances have no {column}, by which the run normalises; add that column"
         )
     return normalized(X, np.unique(groups, return_inverse=True)[1])
 

@@ -127,6 +127,9 @@ def sweep(
     shared = material(several, groups, normalize=normalize)
     blocks = plan(shared, specs, chosen_subsets, folds, seeds, orders, refit=refit)
     call = {
+        "target": first.target,
+        "kind": first.kind,
+        "classes": list(first.classes),
         "heads": [spec.name for spec in specs],
         "subsets": ["+".join(subset) for subset in chosen_subsets],
         "seeds": [int(seed) for seed in seeds],
@@ -167,12 +170,10 @@ def sweep(
     by_id = None if groups is None else dict(zip(first.ids, groups, strict=True))
     metrics = score(predictions, first.kind, first.classes, by_id)
     info = {
-        "target": first.target,
-        "kind": first.kind,
-        "classes": list(first.classes),
-        "n_utterances": len(first),
-        "left_out": first.left_out,
         **call,
+        "n_utterances": len(first),
+        "never_tested": sorted(set(first.ids) - set(predictions["utterance_id"])),
+        "left_out": first.left_out,
         "features": first.features if len(several) == 1 else _all_features(shared),
         "device": device,
         "overrides": overrides,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from math import isnan
 from typing import Any
@@ -52,6 +53,32 @@ def metrics_table(run: Run) -> Table:
             table.add_row(head if head != previous else "", modalities or "(none)", *cells)
             previous = head
     return table
+
+
+def choice_lines(run: Run) -> list[Text]:
+    """Return which feature set stood for a modality, and which head was chosen, in how many folds."""
+    lines = []
+    for kind, key in (("chosen_features", "modality"), ("chosen_heads", "modalities")):
+        chosen: dict[str, Counter[str]] = {}
+        for choice in run.info.get(kind, ()):
+            if choice["fold"] >= 0:
+                name = choice["features" if kind == "chosen_features" else "head"]
+                chosen.setdefault(choice[key], Counter())[name] += 1
+        for of, counts in chosen.items():
+            told = ", ".join(f"{name} in {n} of {counts.total()} folds" for name, n in counts.most_common())
+            lines.append(Text(f"chosen for {of}: {told}"))
+    return lines
+
+
+def row_lines(run: Run) -> list[Text]:
+    """Return how many rows models were scored on, where that is not the same for all."""
+    rows = run.metrics[run.metrics["modalities"] != ""].drop_duplicates("modalities")
+    if rows["n"].nunique() < 2:
+        return []
+    told = ", ".join(f"{m} {n:,}" for m, n in zip(rows["modalities"], rows["n"], strict=True))
+    return [
+        Text(f"rows scored differ ({told}): compare models only on the rows that they share", style="yellow")
+    ]
 
 
 def override_lines(run: Run) -> list[Text]:

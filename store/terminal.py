@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Control characters but tab and line feed, what turns the direction of writing, and halves of characters.
 _NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+_TELL_AGAIN = 30  # seconds between lines of progress where there is no terminal
 
 
 class _Debug:
@@ -206,6 +210,15 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     console = stderr()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda n: bar.advance(task, n)
+        told = time.monotonic()
+
+        def advance(n: int) -> None:
+            nonlocal told
+            bar.advance(task, n)
+            if not console.is_terminal and time.monotonic() - told > _TELL_AGAIN:
+                told = time.monotonic()
+                console.print(f"{description}: {bar.tasks[task].completed:.0f} of {total}", highlight=False)
+
+        yield advance
     if not console.is_terminal and total:
         console.print(f"{description}: {total} done", highlight=False)

@@ -13,6 +13,7 @@ import pandas as pd
 from mixed_signals.store.corpus import MODALITIES, Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet, Status, read_side_by_side
+from mixed_signals.store.targets import shortened
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -250,7 +251,8 @@ class Views:
             counts = self.y.sum(axis=0).astype(int).tolist()
         else:
             counts = [int((self.y == label).sum()) for label in self.classes]
-        return ", ".join(f"{label} {count:,}" for label, count in zip(self.classes, counts, strict=True))
+        told = (f"{label} {count:,}" for label, count in zip(self.classes, counts, strict=True))
+        return shortened(told, ", ")
 
 
 def join(

@@ -134,7 +134,18 @@ def test_table_to_report(tmp_path):
         place = ["--modality", modality, "--name", "mine"]
         ran = call("mixed-signals", "store", "import", "s", "x.npz", *place, cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
-    fit = ["fit-heads", "s", "--heads", "logistic", "--fusion", "gated", "--seeds", "2", "--folds", "4"]
+    fit = [
+        "fit-heads",
+        "s",
+        "--heads",
+        "logistic",
+        "--fusion",
+        "gated@max_epochs=4",
+        "--seeds",
+        "2",
+        "--folds",
+        "4",
+    ]
     ran = call(*fit, "--group", "who", "--run", "first", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "audio+video" in ran.stdout
@@ -158,7 +169,7 @@ def test_table_to_report(tmp_path):
     assert "the run was fitted on all that have audio" in ran.stderr
     again = call(*fit, "--run", "first", cwd=tmp_path)
     assert again.returncode == 2
-    assert "--run first: is in s already" in again.stderr
+    assert "--run first: s has such a run" in again.stderr
     for wrong, said in (
         (["--heads", "gated"], "gated goes with --fusion"),
         (["--heads", "svm"], "--heads 'svm'"),
@@ -180,6 +191,6 @@ def test_table_to_report(tmp_path):
     assert ran.returncode == 0, ran.stderr
     told = call("analyze-disagreement", "s", "--run", "shared", cwd=tmp_path)
     for output in (ran.stdout, told.stdout + told.stderr):
-        assert "96 test rows are of groups (8," in " ".join(output.split())
+        assert "96 test rows are of groups (8, e.g." in " ".join(output.split())
     assert call("mixed-signals", "store", "ls", "s", cwd=tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "s")

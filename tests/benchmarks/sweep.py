@@ -34,8 +34,8 @@ from benchmark_rows import Rows, arguments_of
 from benchmark_study import MODALITIES, Study, planted, unfitted
 
 from mixed_signals.models import sweep
-from mixed_signals.models.blocks import one_thread
 from mixed_signals.models.intervals import mean_interval
+from mixed_signals.models.threads import one_thread
 from mixed_signals.store import Run, folds
 
 GOALS = {"logistic": 5, "gated": 15, "xgboost": 3}
