@@ -214,3 +214,15 @@ def test_a_saved_head_predicts_the_same(cls, tmp_path):
         np.testing.assert_array_equal(again.explain(X)[1], head.explain(X)[1])
         assert again.inner_loss_ == head.inner_loss_
         again.save(str(tmp_path / "again"))  # what was loaded can be saved
+
+
+def test_stacking_is_not_upset_by_a_class_that_no_training_row_has():
+    """Its log odds lie far out, and elsewhere in the inner models than in the heads."""
+    rng = np.random.default_rng(0)
+    X, groups = rng.normal(size=(120, 6)), np.arange(120) % 12
+    Y = np.column_stack([X[:, 0] + X[:, 3] > 0, X[:, 1] > 0.5, np.zeros(120)]).astype(int)
+    blocks = {"text": (0, 3), "audio": (3, 6)}
+    P = StackingHead(blocks=blocks).fit(X, Y, groups=groups).predict_proba(X)
+    without = StackingHead(blocks=blocks).fit(X, Y[:, :2], groups=groups).predict_proba(X)
+    assert P[:, 2].max() < 1e-3
+    assert np.abs(P[:, :2] - without).mean() < 0.05

@@ -5,7 +5,7 @@ import pytest
 from small_store import planted_store, utterance_table
 
 from mixed_signals.models import load_head, predict, sweep
-from mixed_signals.store import Corpus, MixedSignalsError, Store, UsageError, folds, import_features
+from mixed_signals.store import Corpus, Fold, MixedSignalsError, Store, UsageError, folds, import_features
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +79,37 @@ def test_wrong_names_are_told_with_those_there_are(origin, tmp_path):
 def test_utterances_that_the_heads_were_fitted_on_are_not_predicted(origin):
     with pytest.raises(MixedSignalsError, match="the run was fitted on all that have text"):
         predict(origin, origin, "first", "logistic:text")
+
+
+def test_rows_that_were_only_trained_on_are_not_predicted(tmp_path):
+    """A predefined split tests a part of the rows; the heads that predict were fitted on all."""
+    store = planted_store(tmp_path, n=96, strengths={"audio": 2.5})
+    views = store.views(audio="planted")
+    tested = views.ids[np.isin(views.groups, ["g0", "g1"])]
+    fold = Fold(0, 0, np.setdiff1d(views.ids, tested)[:-5], tested)
+    sweep(views, ("logistic",), folds=[fold], refit=True).save(store, "split")
+    with pytest.raises(MixedSignalsError, match="no utterance to predict"):
+        predict(store, store, "split", "logistic:audio")
+
+
+def test_a_run_that_normalises_without_a_named_group_normalises_by_the_corpus_groups(tmp_path):
+    store, other = (planted_store(tmp_path / name, strengths={"audio": 2.5}) for name in ("a", "b"))
+    views = store.views(audio="planted")
+    made = folds(views, 4)
+    for name, group in (("none", None), ("named", "group")):
+        sweep(views, ("logistic",), folds=made, group=group, normalize=True, refit=True).save(store, name)
+    one, two = (predict(other, store, name, "logistic:audio")["p_warm"] for name in ("none", "named"))
+    np.testing.assert_allclose(one, two)
+
+
+def test_a_store_without_the_column_that_a_run_normalises_by_is_refused(tmp_path, origin):
+    table = utterance_table().assign(voice=lambda t: t["group"])
+    store = Store.create(tmp_path / "s", Corpus("voices", table))
+    X = np.random.default_rng(0).normal(size=(96, 6))
+    np.savez(tmp_path / "x.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
+    import_features(store, tmp_path / "x.npz", "audio", "planted")
+    views = store.views(audio="planted")
+    made = folds(views, 4, group="voice")
+    sweep(views, ("logistic",), folds=made, group="voice", normalize=True, refit=True).save(store, "r")
+    with pytest.raises(UsageError, match="have no voice, by which the run normalises"):
+        predict(origin, store, "r", "logistic:audio")

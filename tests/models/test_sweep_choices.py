@@ -13,6 +13,7 @@ from mixed_signals.models.material import material, normalized
 from mixed_signals.models.plan import plan
 from mixed_signals.store import (
     Corpus,
+    Fold,
     MixedSignalsError,
     Store,
     Target,
@@ -204,12 +205,14 @@ def test_two_processes_cannot_work_on_one_run(store):
             pass
 
 
-def test_a_damaged_part_is_named(store):
+@pytest.mark.parametrize("junk", [b"junk", b"", b"PK\x03\x04junk"])
+def test_a_damaged_part_is_named(store, junk):
     views = store.views(audio="planted")
     made = folds(views, 4)
-    folder = begin(store, "bad", views, made)
-    next(folder.glob("*.npz")).write_bytes(b"junk")
-    with pytest.raises(MixedSignalsError, match=r"npz: not readable"), unfinished(store, "bad") as folder:
+    name = f"bad{len(junk)}"
+    folder = begin(store, name, views, made)
+    next(folder.glob("*.npz")).write_bytes(junk)
+    with pytest.raises(MixedSignalsError, match=r"npz: not readable"), unfinished(store, name) as folder:
         sweep(views, ("logistic",), folds=made, keep=folder)
 
 
@@ -303,3 +306,46 @@ def test_every_kind_of_target_is_learnt(tmp_path, kind):
     pd.testing.assert_frame_equal(again.predictions, run.predictions, check_dtype=False)
     for path in store.run_path("kinds", "heads").iterdir():
         load_head(path)
+
+
+def test_a_run_is_not_finished_with_another_kind_of_target(tmp_path):
+    """The cells are the same, so that rows and labels are; what is learnt, and the order of classes, is not."""
+    table = utterance_table(96, 8).assign(size=np.resize(["a", "b", "c", "b"], 96))
+    table["rank"] = table["size"]
+    declared = (Target("size", "nominal", ("a", "b", "c")), Target("rank", "ordinal", ("a", "c", "b")))
+    store = Store.create(tmp_path / "s", Corpus("kinds", table, declared=declared))
+    add_vectors(store, tmp_path, "x", 3.0)
+    nominal, ordinal = (store.views(audio="x", target=name) for name in ("size", "rank"))
+    made = folds(nominal, 3)
+    sweep(nominal, ("logistic",), folds=made, keep=tmp_path / "k")
+    with pytest.raises(UsageError, match="begun with other classes, kind, target"):
+        sweep(ordinal, ("logistic",), folds=made, keep=tmp_path / "k")
+
+
+def test_a_call_that_failed_before_anything_was_kept_may_be_corrected(store, tmp_path):
+    views = store.views(audio="planted")
+    made = folds(views, 4)
+    with pytest.raises(UsageError, match="softmax, sigmoid"):
+        sweep(views, ("gated@gate=soft",), folds=made, seeds=(0,), keep=tmp_path / "k", n_jobs=1)
+    assert sweep(views, ("logistic",), folds=made, keep=tmp_path / "k").heads
+
+
+def test_choosing_a_feature_set_where_nothing_can_be_held_out_is_an_error_of_one_line(tmp_path):
+    store = planted_store(tmp_path, n=96, strengths={"audio": 2.5})
+    add_vectors(store, tmp_path, "other", 1.0)
+    several = [store.views(audio=name) for name in ("planted", "other")]
+    of_class = [several[0].ids[several[0].y == label] for label in ("calm", "warm")]
+    rest = np.concatenate([ids[1:] for ids in of_class])
+    few = Fold(0, 0, np.array([ids[0] for ids in of_class], dtype=object), rest)
+    with pytest.raises(UsageError, match="fold 0 of partition 0: too few training rows"):
+        sweep(several, ("logistic",), folds=[few], allow_shared_groups=True)
+    one_class = Fold(0, 0, of_class[0], of_class[1])
+    with pytest.raises(UsageError, match="fold 0 of partition 0: the training rows hold one class only"):
+        sweep(several, ("logistic",), folds=[one_class], allow_shared_groups=True)
+
+
+def test_folds_are_numbered_from_zero(store):
+    views = store.views(audio="planted")
+    made = folds(views, 4)
+    with pytest.raises(UsageError, match="fold -1: folds are numbered from 0"):
+        sweep(views, ("logistic",), folds=[Fold(0, -1, made[0].train_ids, made[0].test_ids)])
