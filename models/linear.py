@@ -86,6 +86,7 @@ def solve(
     *,
     tolerance: float,
     max_iterations: int,
+    begin: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Solve P problems over the modalities `axes`, in the precision of `weights`.
 
@@ -103,6 +104,8 @@ def solve(
     tolerance : float
         A problem has converged where about this much of the mean loss can still be gained.
     max_iterations : int
+    begin : (Tensor, shape (P, width, R); Tensor, shape (P, width)), optional
+        Weights and intercepts to begin with; no weights by default.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def solve(
     W_of_all = weights.new_zeros(n_problems, width, len(spectrum))
     b_of_all = weights.new_zeros(n_problems, width)
     converged = torch.zeros(n_problems, dtype=torch.bool, device=weights.device)
-    now = _Batch.start(targets, weights, penalties, link, len(spectrum))
+    now = _Batch.start(axes, targets, weights, penalties, link, begin)
     for iteration in range(max_iterations + 1):
         if iteration & (iteration - 1) == 0:  # the curvature changes less and less
             now.precondition(spectrum, link)
@@ -233,33 +236,43 @@ class _Batch:
 
     @classmethod
     def start(
-        cls, targets: torch.Tensor, weights: torch.Tensor, penalties: torch.Tensor, link: str, rank: int
+        cls,
+        axes: Sequence[Axes],
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        penalties: torch.Tensor,
+        link: str,
+        begin: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> Self:
-        """Begin without weights, at the intercepts that are best then."""
+        """Begin at given weights and intercepts, or without weights, at the intercepts that are best then."""
         import torch
 
         n_rows = weights.sum(dim=(1, 2))
-        b = (targets * weights).sum(dim=2) / n_rows[:, None]
-        if link != "identity":
-            b = b.clamp(1e-3, 1 - 1e-3)
-            b = b.log() if link == "softmax" else b.logit()
-        empty = weights.new_zeros(*b.shape, rank)
-        at = b[:, :, None].expand(-1, -1, weights.shape[2])
+        if begin is not None:
+            W, b = begin
+            at = outputs(axes, W, b)
+        else:
+            b = (targets * weights).sum(dim=2) / n_rows[:, None]
+            if link != "identity":
+                b = b.clamp(1e-3, 1 - 1e-3)
+                b = b.log() if link == "softmax" else b.logit()
+            W = weights.new_zeros(*b.shape, sum(len(part.spectrum) for part in axes))
+            at = b[:, :, None].expand(-1, -1, weights.shape[2])
         return cls(
             numbers=torch.arange(len(weights), device=weights.device),
             targets=targets,
             weights=weights,
             inverse=1 / penalties[:, None, None],
             n_rows=n_rows,
-            W=empty,
+            W=W,
             b=b,
             outputs=at,
             fitted=_fitted(at, link),
-            scaling=empty,
+            scaling=W,
             scaling_b=b,
-            step=empty,
+            step=W,
             step_b=b,
-            gradient=empty,
+            gradient=W,
             slope_b=b,
             size=n_rows,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -18,11 +18,17 @@ from mixed_signals.models.scaling import standardized
 if TYPE_CHECKING:
     import torch
 
+    from mixed_signals.models.coding import Coding
+
+    Solution = tuple[torch.Tensor, torch.Tensor]  # weights (P, width, R) and intercepts (P, width)
+
 PENALTIES = tuple(10 ** (-5 + k / 2) for k in range(12))
 RIDGE_PENALTIES = tuple(10 ** (-6 + k / 2) for k in range(12))
 _ARRAYS = ("mean_", "scale_", "coef_", "intercept_")
-_CHOOSING: Any = {"tolerance": 1e-6, "max_iterations": 300}  # of inner models, in float32
+_RACING: Any = {"tolerance": 1e-3, "max_iterations": 300}  # of all inner models, in float32
+_CHOOSING: Any = {"tolerance": 1e-7, "max_iterations": 300}  # of those that may win, in float32
 _KEPT: Any = {"tolerance": 1e-10, "max_iterations": 1000}  # of the model that is kept, in float64
+_MAY_WIN = 1.1, 0.01  # times the smallest loss of the race, and on top: what a penalty may lose that goes on
 _ARRAYS_AT_A_TIME = 16  # as large as the outputs, or the weights, of the problems in hand
 
 
@@ -193,16 +199,14 @@ def _fit(
     head.C_ = path[len(path) // 2]
     pairs = inner_folds(problem, kept, head.coding_, head.n_inner_folds, seed=0) if head.n_inner_folds else []
     held_rows, held_outputs = kept[:0], encoded[:0]
+    begin = None
     if pairs:
         held_rows = np.concatenate([held for _, held in pairs])
         parts = [(place[train], place[held]) for train, held in pairs]
-        losses = []
-        for C, found in zip(path, system.inner_outputs(parts, path), strict=True):
-            losses.append(float(head.coding_.losses(found, targets[:, place[held_rows]].T).mean()))
-            if losses[-1] == min(losses):
-                head.C_, head.inner_loss_, held_outputs = C, losses[-1], found
+        inner = _Inner(system, parts, head.coding_, targets[:, place[held_rows]].T)
+        head.C_, head.inner_loss_, held_outputs, begin = inner.best(path)
 
-    W, b, converged = system.solve([place[kept]], [head.C_], torch_type="float64", **_KEPT)
+    W, b, converged = system.solve([place[kept]], [head.C_], "float64", **_KEPT, begin=begin)
     if not converged.all():
         warnings.warn(
             f"C={head.C_:g} did not converge; give smaller penalties", ConvergenceWarning, stacklevel=2
@@ -232,6 +236,7 @@ class _System(NamedTuple):
         torch_type: str,
         tolerance: float,
         max_iterations: int,
+        begin: Solution | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Solve a problem for each set of training rows and penalty: weights (P, width, R), intercepts, converged."""
         import torch
@@ -252,6 +257,11 @@ class _System(NamedTuple):
             weights = torch.zeros((len(chosen), 1, n), **like)
             for number, rows in enumerate(chosen):
                 weights[number, 0, torch.as_tensor(rows, device=weights.device)] = 1
+            at = None
+            if begin is not None:
+                W, b = (part[first : first + at_a_time].to(**like) for part in begin)
+                shape = len(chosen) * columns, width // columns
+                at = W.reshape(*shape, rank), b.reshape(shape)
             W, b, converged = solve(
                 axes,
                 targets.repeat(len(chosen), 1)[:, None] if columns > 1 else targets[None],
@@ -260,6 +270,7 @@ class _System(NamedTuple):
                 self.link,
                 tolerance=tolerance,
                 max_iterations=max_iterations,
+                begin=at,
             )
             found.append(
                 (
@@ -271,14 +282,50 @@ class _System(NamedTuple):
         W, b, converged = (torch.cat(parts) for parts in zip(*found, strict=True))
         return W, b, converged
 
-    def inner_outputs(
-        self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], path: Sequence[float]
-    ) -> Iterator[np.ndarray]:
-        """Yield for each penalty the outputs (n, width) of the pairs' held-out rows, one pair after the other."""
-        trained = [train for _ in path for train, _ in pairs]
-        each = [C for C in path for _ in pairs]
-        W, b, _ = self.solve(trained, each, torch_type="float32", **_CHOOSING)
-        for start in range(0, len(each), len(pairs)):
-            of_pairs = slice(start, start + len(pairs))
-            z = outputs(self.axes, W[of_pairs], b[of_pairs]).cpu().numpy()
-            yield np.concatenate([own[:, held].T for own, (_, held) in zip(z, pairs, strict=True)])
+
+class _Inner(NamedTuple):
+    """The inner folds of a head: pairs of training and held-out rows, and the encoded targets (n, width) of the latter.
+
+    A penalty is chosen by a race: all are solved loosely, and only those that may still win are solved further.
+    """
+
+    system: _System
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+    coding: Coding
+    held_targets: np.ndarray
+
+    def best(self, path: Sequence[float]) -> tuple[float, float, np.ndarray, Solution]:
+        """Return the best penalty, its loss, its outputs (n, width) of held-out rows, and where to begin with all."""
+        import torch
+
+        begin = None
+        if self.system.link != "identity":  # ridge needs few iterations
+            found = self._solve(path, _RACING, None)
+            losses = [self._loss(self._outputs(found, number)) for number in range(len(path))]
+            factor, beyond = _MAY_WIN
+            left = [number for number, loss in enumerate(losses) if loss <= factor * min(losses) + beyond]
+            W, b = (torch.cat([part[self._at(number)] for number in left]) for part in found)
+            path, begin = [path[number] for number in left], (W, b)
+        found = self._solve(path, _CHOOSING, begin)
+        losses = [self._loss(self._outputs(found, number)) for number in range(len(path))]
+        number = int(np.argmin(losses))
+        W, b = (part[self._at(number)].mean(dim=0, keepdim=True) for part in found)
+        return path[number], losses[number], self._outputs(found, number), (W, b)
+
+    def _solve(self, path: Sequence[float], how: Mapping[str, Any], begin: Solution | None) -> Solution:
+        trained = [train for _ in path for train, _ in self.pairs]
+        each = [C for C in path for _ in self.pairs]
+        W, b, _ = self.system.solve(trained, each, "float32", **how, begin=begin)
+        return W, b
+
+    def _at(self, number: int) -> slice:
+        return slice(number * len(self.pairs), (number + 1) * len(self.pairs))
+
+    def _outputs(self, found: Solution, number: int) -> np.ndarray:
+        """Return the outputs (n, width) of held-out rows at a penalty, one pair after the other."""
+        W, b = (part[self._at(number)] for part in found)
+        z = outputs(self.system.axes, W, b).cpu().numpy()
+        return np.concatenate([own[:, held].T for own, (_, held) in zip(z, self.pairs, strict=True)])
+
+    def _loss(self, held_outputs: np.ndarray) -> float:
+        return float(self.coding.losses(held_outputs, self.held_targets).mean())

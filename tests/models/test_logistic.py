@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import check_estimator
 
+from mixed_signals.models import logistic
 from mixed_signals.models.base import Fit, Problem
 from mixed_signals.models.inner import inner_folds
 from mixed_signals.models.logistic import PENALTIES, LogisticHead, RidgeHead, held_out
@@ -115,6 +116,19 @@ def test_a_head_is_the_same_alone_and_among_others(n_classes):
         assert alone.inner_loss_ == pytest.approx(fit.head.inner_loss_, rel=1e-4)
         seen = problem.X[:, fit.columns(problem)]
         np.testing.assert_allclose(alone.predict_proba(seen), fit.head.predict_proba(seen), atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_race_of_penalties_is_won_by_the_one_that_wins_without_it(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(120, 200)) @ np.diag(np.geomspace(1, 0.01, 200))
+    signal = X[:, :20].sum(axis=1) * 10 ** rng.uniform(-1, 1) + rng.normal(size=120)
+    y = np.digitize(signal, [-1, 1])
+    head = LogisticHead().fit(X, y)
+    monkeypatch.setattr(logistic, "_MAY_WIN", (np.inf, 0.0))
+    whole = LogisticHead().fit(X, y)
+    assert head.C_ == whole.C_
+    assert head.inner_loss_ == pytest.approx(whole.inner_loss_, rel=1e-3)
 
 
 def test_little_memory_changes_nothing():
