@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -39,57 +40,38 @@ def predictions_table(
 ) -> pd.DataFrame:
     """Return the out-of-fold predictions (see `mixed_signals.store.predictions`), sentinels first."""
     position = {utterance: row for row, utterance in enumerate(material.ids)}
-    true = _written(material, material.y)
-    tables = []
-
-    def add(
-        head: str,
-        subset: tuple[str, ...],
-        fold: Fold,
-        replicate: tuple[int, int],
-        rows: np.ndarray,
-        P: np.ndarray,
-    ) -> None:
-        keys = _keys(material.ids[rows], head, subset, fold, replicate)
-        tables.append(keys.assign(**_columns(material, true[rows], P)))
-
+    parts, P = [], []
     for name, results in sentinels.items():
-        for fold, ids, P in results:
-            add(name, (), fold, (0, 0), np.array([position[i] for i in ids], dtype=np.intp), P)
+        for fold, ids, own in results:
+            parts.append(_Part(name, (), fold, 0, 0, np.array([position[i] for i in ids], dtype=np.intp)))
+            P.append(own)
     for fold, each in tested:
-        member = each.member
-        add(
-            member.spec.name,
-            member.subset,
-            fold,
-            (member.order, member.seed),
-            each.rows,
-            each.P,
-        )
-    return pd.concat(tables, ignore_index=True)
+        parts.append(_Part.of(fold, each))
+        P.append(each.P)
+    true = _written(material, material.y)[np.concatenate([part.rows for part in parts])]
+    return pd.DataFrame(_keys(material, parts) | _columns(material, true, np.concatenate(P)))
 
 
 def gates_table(material: Material, tested: Sequence[Tested]) -> pd.DataFrame:
     """Return the gates and contributions of heads that have them."""
-    tables = []
+    parts: list[_Part] = []
+    modalities: list[str] = []
+    gates, contributions = [], []
     for fold, each in tested:
         if each.gates is None or each.contributions is None:
             continue
-        member = each.member
-        keys = _keys(
-            material.ids[each.rows],
-            member.spec.name,
-            member.subset,
-            fold,
-            (member.order, member.seed),
-        )
-        for column, modality in enumerate(member.subset):
-            tables.append(
-                keys.assign(
-                    modality=modality, gate=each.gates[:, column], contribution=each.contributions[:, column]
-                )
-            )
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=GATE_COLUMNS)
+        parts += [_Part.of(fold, each)] * len(each.member.subset)
+        modalities += each.member.subset
+        gates += list(each.gates.T)
+        contributions += list(each.contributions.T)
+    if not parts:
+        return pd.DataFrame(columns=GATE_COLUMNS)
+    of_modalities = {
+        "modality": _repeated(modalities, parts),
+        "gate": np.concatenate(gates),
+        "contribution": np.concatenate(contributions),
+    }
+    return pd.DataFrame(_keys(material, parts) | of_modalities)
 
 
 def add_chosen(
@@ -123,20 +105,42 @@ def _places(values: pd.Series) -> Callable[[pd.Series], pd.Series]:
     return lambda column: column.map(found)
 
 
-def _keys(
-    ids: np.ndarray, head: str, subset: tuple[str, ...], fold: Fold, replicate: tuple[int, int]
-) -> pd.DataFrame:
-    """Return the columns that predictions and gates begin with, a row per utterance."""
-    order, seed = replicate
-    return pd.DataFrame({"utterance_id": ids}).assign(
-        model=model_name(head, subset),
-        head=head,
-        modalities="+".join(subset),
-        partition=fold.partition,
-        fold=fold.fold,
-        order=order,
-        seed=seed,
-    )
+class _Part(NamedTuple):
+    """Rows of a table that one head, or sentinel, of one fold has predicted."""
+
+    head: str
+    subset: Subset
+    fold: Fold
+    order: int
+    seed: int
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, fold: Fold, each: Fitted) -> Self:
+        """Return the part of a fitted head."""
+        member = each.member
+        return cls(member.spec.name, member.subset, fold, member.order, member.seed, each.rows)
+
+
+def _keys(material: Material, parts: Sequence[_Part]) -> dict[str, np.ndarray]:
+    """Return the columns that predictions and gates begin with."""
+    values: dict[str, list[Any]] = {
+        "model": [model_name(part.head, part.subset) for part in parts],
+        "head": [part.head for part in parts],
+        "modalities": ["+".join(part.subset) for part in parts],
+        "partition": [part.fold.partition for part in parts],
+        "fold": [part.fold.fold for part in parts],
+        "order": [part.order for part in parts],
+        "seed": [part.seed for part in parts],
+    }
+    ids = material.ids[np.concatenate([part.rows for part in parts])]
+    return {"utterance_id": ids} | {name: _repeated(each, parts) for name, each in values.items()}
+
+
+def _repeated(values: Sequence[Any], parts: Sequence[_Part]) -> np.ndarray:
+    """Return the value of each part, once for each of its rows."""
+    column = np.array(values, dtype=object if isinstance(values[0], str) else np.int64)
+    return np.repeat(column, [len(part.rows) for part in parts])
 
 
 def _columns(material: Material, true: np.ndarray, P: np.ndarray) -> dict[str, np.ndarray]:
