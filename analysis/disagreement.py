@@ -150,14 +150,14 @@ def utterance_table(panel: Panel) -> pd.DataFrame:
     }
     labels = {}
     for model in panel.models:
-        p = panel.mean_proba(model)
+        p = panel.mean(model)
         labels[model] = p.argmax(axis=1)
         table[f"label_{model}"] = classes[labels[model]]
         table[f"p_label_{model}"] = p[rows, labels[model]]
         table[f"p_true_{model}"] = p[rows, panel.truth]
     given = np.sort([labels[m] for m in panel.unimodals], axis=0)
     table["n_labels"] = 1 + np.sum(given[1:] != given[:-1], axis=0)
-    seed_mean = {model: panel.proba[model].mean(axis=1) for model in panel.models}
+    seed_mean = {model: panel.outputs[model].mean(axis=1) for model in panel.models}
     table["jsd"] = jensen_shannon(*(seed_mean[m] for m in panel.unimodals)).mean(axis=0)
     for m in panel.unimodals:
         table[f"jsd_{m}"] = jensen_shannon(seed_mean[m], seed_mean[FUSION]).mean(axis=0)

@@ -7,8 +7,9 @@ alone where there is no interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,31 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer, with the fields of ``findings.json`` (numbers that do not exist are NaN here, null there)."""
+    """One answer, with the fields of ``findings.json`` (numbers that do not exist are NaN here, null there).
+
+    Attributes
+    ----------
+    question : str
+        What a reader asks.
+    quantity : str
+        What was estimated, in words that tell it from all others of its head: ``text against fusion, excess``.
+    estimate, low, high : float
+        With its interval.
+    p : float
+        Of the test that `method` names, NaN where none was made.
+    n, n_groups : int
+        Utterances and groups behind it.
+    method : str
+        How interval and test were made, or why there is none.
+    primary : bool
+        Whether the study was said, beforehand, to be about this; all else is exploratory.
+    verdict : str
+        A sentence.
+    head : str
+        Empty where it is not about a head.
+    p_adjusted : float
+        `p` after Holm's correction among what is primary, and Benjamini and Hochberg's among what is exploratory.
+    """
 
     question: str
     quantity: str
@@ -43,6 +68,31 @@ class Finding:
     method: str
     primary: bool
     verdict: str
+    head: str = ""
+    p_adjusted: float = math.nan
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one question's module gives back.
+
+    Attributes
+    ----------
+    tables : dict of str to DataFrame
+        Tidy tables by file name (without ending); those of several heads are put below each other, so that the first
+        column of such a table is ``head``.
+    findings : list of Finding
+    notes : list of str
+        Sentences: what the data cannot answer and what is missing, or what weakens the answer.
+    methods : list of str
+        Sentences for a paper's methods section: what was computed and how, with its sources by key in square brackets
+        (see `mixed_signals.analysis.sources`).
+    """
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,15 +2,17 @@
 
 A *seed* here is one training of a model: a pair of a seed and an order of the training rows.
 
-Rows are joined by utterance id. Sentinels (models without modalities) are left out. A head can be analysed when its
-largest modality subset, the *fusion*, is unique and has at least two modalities, and each of those modalities has a
-model of its own, the *unimodals*.
+Rows are joined by utterance id. A head can be analysed when its largest modality subset, the *fusion*, is unique and
+has at least two modalities, and each of those modalities has a model of its own, the *unimodals*. Models of the subsets
+in between are taken along where they were trained alike. Of the sentinels (models without modalities), the class
+frequencies of each fold's training rows are kept as the *prior*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,8 @@ from mixed_signals.store import Run
 from mixed_signals.store.errors import UsageError
 
 FUSION = "fusion"
-KINDS = ("nominal", "ordinal")
+KINDS = ("nominal", "ordinal", "interval")
+_PRIOR = "majority"  # the sentinel that says the class frequencies of the training rows
 TRAINING = ["seed", "order"]
 CELL = ("utterance_id", "head", "modalities", "partition", *TRAINING)
 
@@ -29,19 +32,33 @@ CELL = ("utterance_id", "head", "modalities", "partition", *TRAINING)
 class Panel:
     """The models of one head, lined up.
 
+    Models are called by their modalities, joined by ``+`` (``"text"``, ``"text+audio"``); that of all is ``"fusion"``.
+
     Attributes
     ----------
     head : str
+    kind : str
+        Of the target: nominal, ordinal or interval.
     classes : tuple of str
-        The ``C`` classes, in the order of the probability columns.
+        The ``C`` classes, in the order of the probability columns; none where the target is interval.
     ids : array of str, shape (N,)
         Utterances that every model predicts in every partition and seed, sorted.
     truth : array of int, shape (N,)
-        Number of the true class.
+        Number of the true class; of an interval target the true value, float.
     unimodals : tuple of str
         Modalities, in the order of the fusion's name.
-    proba : mapping from a modality or ``"fusion"`` to an array of shape (P, S, N, C)
-        Class probabilities by partition and seed.
+    between : tuple of str
+        Models of several modalities, but not of all, small subsets first.
+    outputs : mapping of model to array of shape (P, S, N, C)
+        Class probabilities by partition and seed; of an interval target values, with C = 1.
+    folds : array of int, shape (P, N)
+        The fold that tests each utterance.
+    prior : array, shape (P, N, C), or None
+        What was to be expected without any feature: class frequencies (mean value) of the fold's training rows.
+    groups : array of str, shape (N,), or None
+        Speaker or dialog of each utterance ("" where it has none).
+    when : array of float, shape (N,), or None
+        Where utterances of a group follow each other in time: what sorts them within it.
     seeds : tuple of (seed, order)
         The trainings, each of which there is in every partition.
     deterministic : bool
@@ -52,11 +69,17 @@ class Panel:
     """
 
     head: str
+    kind: str
     classes: tuple[str, ...]
     ids: NDArray[np.object_]
-    truth: NDArray[np.intp]
+    truth: NDArray[Any]
     unimodals: tuple[str, ...]
-    proba: Mapping[str, NDArray[np.float64]]
+    between: tuple[str, ...]
+    outputs: Mapping[str, NDArray[np.float64]]
+    folds: NDArray[np.intp]
+    prior: NDArray[np.float64] | None
+    groups: NDArray[np.object_] | None
+    when: NDArray[np.float64] | None
     seeds: tuple[tuple[int, int], ...]
     deterministic: bool
     left_out: int
@@ -66,17 +89,36 @@ class Panel:
         """The unimodals, then ``"fusion"``."""
         return (*self.unimodals, FUSION)
 
-    def mean_proba(self, model: str) -> NDArray[np.float64]:
-        """Probabilities averaged over seeds and partitions, shape (N, C)."""
-        return self.proba[model].mean(axis=(0, 1))
+    def model_of(self, modalities: Collection[str]) -> str:
+        """Return the name of the model of some modalities, in any order.
+
+        Raises
+        ------
+        KeyError
+            If the head has no such model.
+        """
+        subset = [m for m in self.unimodals if m in modalities]
+        name = FUSION if len(subset) == len(self.unimodals) else "+".join(subset)
+        if len(subset) < len(modalities) or name not in self.outputs:
+            raise KeyError(f"{self.head} has no model of {'+'.join(modalities)}")
+        return name
+
+    @property
+    def has_all_subsets(self) -> bool:
+        """Whether there is a model of every subset of the modalities."""
+        return len(self.outputs) == 2 ** len(self.unimodals) - 1
+
+    def mean(self, model: str) -> NDArray[np.float64]:
+        """Return outputs averaged over seeds and partitions, shape (N, C)."""
+        return self.outputs[model].mean(axis=(0, 1))
 
     def labels(self, model: str) -> NDArray[np.intp]:
-        """Class numbers by partition after averaging over seeds, shape (P, N)."""
-        return self.proba[model].mean(axis=1).argmax(axis=-1)
+        """Return class numbers by partition after averaging over seeds, shape (P, N)."""
+        return self.outputs[model].mean(axis=1).argmax(axis=-1)
 
     def seed_labels(self, model: str) -> NDArray[np.intp]:
-        """Class numbers of every single seed, shape (P, S, N)."""
-        return self.proba[model].argmax(axis=-1)
+        """Return class numbers of every single seed, shape (P, S, N)."""
+        return self.outputs[model].argmax(axis=-1)
 
 
 def class_columns(predictions: pd.DataFrame) -> list[str]:
@@ -85,31 +127,45 @@ def class_columns(predictions: pd.DataFrame) -> list[str]:
 
 
 def check_kind(run: Run) -> None:
-    """Refuse a run whose target does not give each utterance one of several classes.
+    """Refuse a run whose target gives an utterance several labels.
 
     Raises
     ------
     UsageError
-        If the target is interval or multilabel.
+        If the target is multilabel.
     """
     if run.kind not in KINDS:
         raise UsageError(
-            f"run {run.name!r}: target {run.info['target']!r} is {run.kind}; disagreement is analysed for "
-            f"{' and '.join(KINDS)} targets only (choose another run with --run, or fit-heads --target)"
+            f"run {run.name!r}: target {run.info['target']!r} is {run.kind}; disagreement is analysed for nominal, "
+            "ordinal and interval targets only (choose another run with --run, or fit-heads --target)"
         )
 
 
-def validate(predictions: pd.DataFrame) -> None:
+def validate(predictions: pd.DataFrame, kind: str = "nominal") -> None:
     """Check a table of predictions before it is used.
 
     Raises
     ------
     UsageError
-        If a column is missing, a probability is not one, a true label has no column, or a row comes twice.
+        If a column is missing, a probability or value is not one, a true label has no column, or a row comes twice.
     """
-    missing = [name for name in (*CELL, "label_true") if name not in predictions.columns]
+    needed = ("y_true", "y_pred") if kind == "interval" else ("label_true",)
+    missing = [name for name in (*CELL, "fold", *needed) if name not in predictions.columns]
     if missing:
         raise UsageError(f"predictions: no column {', '.join(missing)}; run fit-heads again")
+    if kind == "interval":
+        if not np.isfinite(predictions[["y_true", "y_pred"]].to_numpy(np.float64)).all():
+            raise UsageError("predictions: some values are not numbers; run fit-heads again")
+    else:
+        _check_probabilities(predictions)
+    twice = predictions.duplicated(list(CELL))
+    if twice.any():
+        row = predictions.loc[twice, list(CELL)].iloc[0]
+        which = ", ".join(f"{key} {row[key]}" for key in CELL)
+        raise UsageError(f"predictions: more than one row for {which}; run fit-heads again")
+
+
+def _check_probabilities(predictions: pd.DataFrame) -> None:
     columns = class_columns(predictions)
     if len(columns) < 2:
         raise UsageError(
@@ -127,14 +183,16 @@ def validate(predictions: pd.DataFrame) -> None:
         raise UsageError(
             f"predictions: label {unknown[0]!r} has no column p_{unknown[0]}; run fit-heads again"
         )
-    twice = predictions.duplicated(list(CELL))
-    if twice.any():
-        row = predictions.loc[twice, list(CELL)].iloc[0]
-        which = ", ".join(f"{key} {row[key]}" for key in CELL)
-        raise UsageError(f"predictions: more than one row for {which}; run fit-heads again")
 
 
-def make_panels(predictions: pd.DataFrame, heads: Sequence[str] = ()) -> tuple[list[Panel], list[str]]:
+def make_panels(
+    predictions: pd.DataFrame,
+    heads: Sequence[str] = (),
+    *,
+    kind: str = "nominal",
+    groups: pd.Series | None = None,
+    when: pd.Series | None = None,
+) -> tuple[list[Panel], list[str]]:
     """Return a panel for each head that can be analysed, and a sentence for each that cannot.
 
     Parameters
@@ -143,14 +201,20 @@ def make_panels(predictions: pd.DataFrame, heads: Sequence[str] = ()) -> tuple[l
         A run's predictions; see `validate` for what is checked.
     heads : sequence of str
         Heads to analyse; empty for all.
+    kind : str
+        Of the target.
+    groups, when : Series by utterance id, optional
+        See `Panel`.
 
     Raises
     ------
     UsageError
         If a head is not in the run, or none can be analysed.
     """
-    validate(predictions)
-    rows = predictions[predictions["modalities"].fillna("").astype(str) != ""]
+    validate(predictions, kind)
+    without_features = predictions["modalities"].fillna("").astype(str) == ""
+    rows = predictions[~without_features]
+    prior = predictions[without_features & (predictions["head"] == _PRIOR)]
     present = list(dict.fromkeys(rows["head"].astype(str)))
     for head in heads:
         if head not in present:
@@ -159,9 +223,16 @@ def make_panels(predictions: pd.DataFrame, heads: Sequence[str] = ()) -> tuple[l
     several = len(rows[TRAINING].drop_duplicates()) > 1
     for head in heads or present:
         mine = rows[rows["head"] == head]
-        result = _make_panel(head, mine, once=several and len(mine[TRAINING].drop_duplicates()) == 1)
+        once = several and len(mine[TRAINING].drop_duplicates()) == 1
+        result = _make_panel(head, mine, prior, kind, once=once)
         if isinstance(result, Panel):
-            panels.append(result)
+            panels.append(
+                replace(
+                    result,
+                    groups=None if groups is None else groups.reindex(result.ids).fillna("").to_numpy(object),
+                    when=None if when is None else when.reindex(result.ids).to_numpy(np.float64),
+                )
+            )
         else:
             reasons.append(result)
     if not panels:
@@ -172,7 +243,7 @@ def make_panels(predictions: pd.DataFrame, heads: Sequence[str] = ()) -> tuple[l
     return panels, reasons
 
 
-def _make_panel(head: str, rows: pd.DataFrame, *, once: bool) -> Panel | str:
+def _make_panel(head: str, rows: pd.DataFrame, prior: pd.DataFrame, kind: str, *, once: bool) -> Panel | str:
     """Line up one head's models, or say why that cannot be done."""
     subsets = sorted(set(rows["modalities"].astype(str)), key=lambda s: -s.count("+"))
     fusion = subsets[0]
@@ -185,20 +256,26 @@ def _make_panel(head: str, rows: pd.DataFrame, *, once: bool) -> Panel | str:
     if absent:
         return f"{head} has no model of {' or '.join(absent)} alone"
 
-    rows = rows[rows["modalities"].isin([*unimodals, fusion])]
     training, trainings = pd.MultiIndex.from_frame(rows[TRAINING]).factorize(sort=True)
     rows = rows.assign(training=training)
     cells = {
-        name: set(zip(part["partition"], part["training"], strict=True)) for name, part in _by_subset(rows)
+        str(name): set(zip(part["partition"], part["training"], strict=True))
+        for name, part in rows.groupby("modalities", sort=False)
     }
-    partitions = sorted(set.intersection(*({p for p, _ in have} for have in cells.values())))
-    shared = set.intersection(*cells.values())
+    shared = set.intersection(*(cells[name] for name in (*unimodals, fusion)))
+    partitions = sorted(set.intersection(*({p for p, _ in cells[name]} for name in (*unimodals, fusion))))
     seeds = sorted({s for _, s in shared if all((p, s) in shared for p in partitions)})
     if not seeds:
         return f"the models of {head} share no partition and seed"
+    every = {(p, s) for p in partitions for s in seeds}
+    between = [
+        name
+        for name in sorted(subsets, key=lambda s: (s.count("+"), [unimodals.index(m) for m in s.split("+")]))
+        if name != fusion and "+" in name and every <= cells[name]
+    ]
     rows = rows[rows["partition"].isin(partitions) & rows["training"].isin(seeds)]
 
-    columns = class_columns(rows)
+    columns = ["y_pred"] if kind == "interval" else class_columns(rows)
     row_of, names = pd.factorize(rows["utterance_id"].astype(object), sort=True)
     shape = (len(partitions), len(seeds), len(names), len(columns))
     where = (
@@ -208,30 +285,60 @@ def _make_panel(head: str, rows: pd.DataFrame, *, once: bool) -> Panel | str:
     )
     values = rows[columns].to_numpy(np.float64)
     subset = rows["modalities"].to_numpy(dtype=object)
-    proba = {}
-    for name in (*unimodals, fusion):
+    outputs = {}
+    for name in (*unimodals, *between, fusion):
         mine = subset == name
         array = np.full(shape, np.nan)
         array[tuple(index[mine] for index in where)] = values[mine]
-        proba[FUSION if name == fusion else name] = array
-    complete = np.all([np.isfinite(a).all(axis=(0, 1, 3)) for a in proba.values()], axis=0)
+        outputs[FUSION if name == fusion else name] = array
+    complete = np.all([np.isfinite(a).all(axis=(0, 1, 3)) for a in outputs.values()], axis=0)
     if not complete.any():
         return f"the models of {head} share no utterance"
-    classes = tuple(str(name)[2:] for name in columns)
-    truth = np.empty(len(names), dtype=np.intp)
-    truth[row_of] = pd.Index(classes).get_indexer(pd.Index(rows["label_true"].astype(str)))
+    folds = np.full((len(partitions), len(names)), -1, dtype=np.intp)
+    mine = subset == fusion
+    folds[where[0][mine], row_of[mine]] = rows["fold"].to_numpy()[mine]
     return Panel(
         head=head,
-        classes=classes,
+        kind=kind,
+        classes=() if kind == "interval" else tuple(str(name)[2:] for name in columns),
         ids=np.asarray(names, dtype=object)[complete],
-        truth=truth[complete],
+        truth=_truth(rows, columns, row_of, kind)[complete],
         unimodals=unimodals,
-        proba={name: array[:, :, complete] for name, array in proba.items()},
+        between=tuple(between),
+        outputs={name: array[:, :, complete] for name, array in outputs.items()},
+        folds=folds[:, complete],
+        prior=_prior(prior, columns, partitions, names, complete),
+        groups=None,
+        when=None,
         seeds=tuple(trainings[seeds]),
         deterministic=once,
         left_out=int((~complete).sum()),
     )
 
 
-def _by_subset(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(str(name), part) for name, part in rows.groupby("modalities", sort=False)]
+def _truth(rows: pd.DataFrame, columns: list[str], row_of: NDArray[np.intp], kind: str) -> NDArray[Any]:
+    """Return what is true of each utterance (of the numbers `row_of`)."""
+    if kind == "interval":
+        values = rows["y_true"].to_numpy(np.float64)
+    else:
+        values = pd.Index([c[2:] for c in columns]).get_indexer(pd.Index(rows["label_true"].astype(str)))
+    truth = np.empty(row_of.max() + 1, dtype=values.dtype)
+    truth[row_of] = values
+    return truth
+
+
+def _prior(
+    rows: pd.DataFrame,
+    columns: list[str],
+    partitions: list[int],
+    names: pd.Index,
+    complete: NDArray[np.bool_],
+) -> NDArray[np.float64] | None:
+    """Return the prior of each partition and utterance, or None where the run has not all of it."""
+    prior = np.full((len(partitions), len(names), len(columns)), np.nan)
+    p = pd.Index(partitions).get_indexer(pd.Index(rows["partition"]))
+    n = names.get_indexer(pd.Index(rows["utterance_id"]))
+    known = (p >= 0) & (n >= 0)
+    prior[p[known], n[known]] = rows[columns].to_numpy(np.float64)[known]
+    prior = prior[:, complete]
+    return prior if np.isfinite(prior).all() else None

@@ -94,7 +94,7 @@ def utterance_types(panel: Panel) -> tuple[NDArray[np.object_], NDArray[np.float
 
     Stability is the share of single seeds (and partitions) whose labels give the same type; NaN with one seed.
     """
-    labels = {model: panel.mean_proba(model).argmax(axis=-1) for model in panel.models}
+    labels = {model: panel.mean(model).argmax(axis=-1) for model in panel.models}
     unimodals = [labels[m] for m in panel.unimodals]
     types = classify(panel.truth, unimodals, labels[FUSION], panel.unimodals)
     if len(panel.seeds) < 2:

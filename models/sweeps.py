@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mixed_signals.models.base import MEMORY
 from mixed_signals.models.blocks import Done, run_blocks
 from mixed_signals.models.gathering import add_chosen, gates_table, predictions_table, tested_heads
@@ -178,7 +180,7 @@ def sweep(
         "device": device,
         "overrides": overrides,
         "interval_unit": "utterances" if groups is None else "groups",
-        "folds": [_described(fold) for fold in folds],
+        "folds": [_described(fold, first.ids) for fold in folds],
         "chosen_features": _chosen_features(shared, done),
         "chosen_heads": [] if choices is None else choices.to_dict("records"),
         "seed_spread": seed_spread(predictions, first.kind, first.classes).to_dict("records"),
@@ -248,12 +250,15 @@ def _check_device(device: str) -> None:
         raise UsageError(f"device {device!r}: torch sees no such device here; use cpu")
 
 
-def _described(fold: Fold) -> dict[str, int]:
+def _described(fold: Fold, ids: np.ndarray) -> dict[str, Any]:
+    """Return a fold as the run's file has it; the tested rows are those of its predictions."""
+    trained_on, tested = set(fold.train_ids), set(fold.test_ids)
     return {
         "partition": fold.partition,
         "fold": fold.fold,
         "n_train": len(fold.train_ids),
         "n_test": len(fold.test_ids),
+        "trained_on": "the others" if trained_on == set(ids) - tested else sorted(trained_on),
     }
 
 

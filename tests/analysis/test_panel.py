@@ -28,11 +28,11 @@ def test_every_value_lands_where_it_belongs(table):
     (panel,), reasons = make_panels(shuffled)
     assert reasons == []
     assert panel.unimodals == ("text", "audio", "video")
-    assert panel.proba[FUSION].shape == (2, 3, 40, 3)
+    assert panel.outputs[FUSION].shape == (2, 3, 40, 3)
     for row in table.sample(50, random_state=2).to_dict("records"):
         model = FUSION if row["modalities"] == FULL else row["modalities"]
         i = panel.ids.tolist().index(row["utterance_id"])
-        stored = panel.proba[model][row["partition"], row["seed"], i]
+        stored = panel.outputs[model][row["partition"], row["seed"], i]
         assert stored.tolist() == [row[f"p_{c}"] for c in CLASSES]
         assert CLASSES[panel.truth[i]] == row["label_true"]
 
@@ -43,7 +43,7 @@ def test_utterances_that_a_model_lacks_are_left_out_and_counted(table):
     (panel,), _ = make_panels(table[~(gone | absent)])
     assert panel.left_out == 3
     assert {"u0003", "u0007", "u0008"}.isdisjoint(panel.ids)
-    assert len(panel.ids) == len(panel.truth) == panel.proba["text"].shape[2] == 37
+    assert len(panel.ids) == len(panel.truth) == panel.outputs["text"].shape[2] == 37
 
 
 def test_only_shared_seeds_are_used(table):
@@ -56,7 +56,7 @@ def test_only_shared_seeds_are_used(table):
 def test_a_seed_must_be_trained_in_every_partition(table):
     (panel,), _ = make_panels(table[~((table["partition"] == 1) & (table["seed"] == 0))])
     assert panel.seeds == ((1, 0), (2, 0))
-    assert panel.proba["text"].shape == (2, 2, 40, 3)
+    assert panel.outputs["text"].shape == (2, 2, 40, 3)
 
 
 def test_sentinels_are_left_out_and_heads_are_chosen(table):

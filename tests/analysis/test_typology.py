@@ -84,7 +84,7 @@ def test_stability_is_the_share_of_single_seeds_with_the_same_type():
     for i in range(30):
         same = []
         for p, s in product(range(2), range(5)):
-            labels = {m: panel.proba[m][p, s, i].argmax() for m in panel.models}
+            labels = {m: panel.outputs[m][p, s, i].argmax() for m in panel.models}
             found = all_types(truth[i], [labels[m] for m in NAMES], labels["fusion"], NAMES)
             same.append(found[0] == types[i])
         assert stability[i] == pytest.approx(np.mean(same))

@@ -1,0 +1,167 @@
+"""A run opened for analysis: its panels, what people said of its utterances, and, where needed, its features and heads.
+
+Questions that the predictions answer need the panels alone. Those that need more (a perturbed row, a head trained in
+another way) take the run's own views, folds and held-out heads from here, and get them only as they were when the run
+was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mixed_signals.analysis.panel import FUSION, Panel, check_kind, make_panels
+from mixed_signals.models.blocks import head_file
+from mixed_signals.store import Fold, Run, Store, UsageError, Views, load_run
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the questions are asked of.
+
+    Attributes
+    ----------
+    run : Run
+    panels : tuple of Panel
+        One for each head that can be analysed.
+    utterances : DataFrame
+        The corpus's, by utterance id.
+    ratings : DataFrame or None
+        The corpus's: ``utterance_id, rater, shown, value, count``.
+    store : Store or None
+        None where the run was made up; then there are no views and no heads.
+    notes : tuple of str
+        What could not be analysed, and why.
+    resamples : int
+        Of groups, for intervals; as many permutations for tests.
+    seed : int
+        Of resampling and permuting.
+    """
+
+    run: Run
+    panels: tuple[Panel, ...]
+    utterances: pd.DataFrame
+    ratings: pd.DataFrame | None
+    store: Store | None = None
+    notes: tuple[str, ...] = ()
+    resamples: int = 1000
+    seed: int = 0
+
+    @classmethod
+    def open(
+        cls, store: Store, run_name: str, heads: Sequence[str] = (), *, resamples: int = 1000, seed: int = 0
+    ) -> Study:
+        """Open a run of a store.
+
+        Groups are those that the run kept apart in training, or else the corpus's own. Within a group utterances are
+        ordered in time by the column ``turn``, or by their starts where these are in one medium.
+
+        Raises
+        ------
+        UsageError
+            If there is no such run or head, its target is multilabel, or no head has a fusion and a model of each of
+            its modalities.
+        """
+        run = load_run(store, run_name)
+        check_kind(run)
+        corpus = store.corpus
+        utterances = corpus.utterances.set_index("utterance_id", drop=False)
+        groups = utterances[run.info.get("group") or "group"].astype(object)
+        panels, notes = make_panels(
+            run.predictions, heads, kind=run.kind, groups=groups, when=_when(utterances, groups)
+        )
+        return cls(run, tuple(panels), utterances, corpus.ratings, store, tuple(notes), resamples, seed)
+
+    @cached_property
+    def views(self) -> list[Views]:
+        """The views that the run was trained on: one, or several among which folds chose.
+
+        Raises
+        ------
+        UsageError
+            If a feature set is gone, or is another one by now.
+        """
+        if self.store is None:
+            raise UsageError("this run is in no store: its features are not known")
+        described = self.run.info["features"]
+        names = {modality: about["name"].split("|") for modality, about in described.items()}
+        contents = {modality: about["content"].split("|") for modality, about in described.items()}
+        for modality, several in names.items():
+            for name, content in zip(several, contents[modality], strict=True):
+                key = f"{modality}/{name}"
+                if key not in self.store.feature_sets():
+                    raise UsageError(
+                        f"feature set {key}, on which run {self.run.name!r} was trained, is gone"
+                    )
+                if self.store[key].content_fingerprint != content:
+                    raise UsageError(
+                        f"feature set {key} is another one than run {self.run.name!r} was trained on; fit-heads again"
+                    )
+        mine = {*self.run.predictions["utterance_id"], *self.run.info.get("never_tested", ())}
+        found = []
+        for chosen in product(*names.values()):
+            views = self.store.views(
+                **dict(zip(names, chosen, strict=True)), target=self.run.info["target"], missing="mask"
+            )
+            found.append(views.select(np.isin(views.ids, list(mine))))
+        return found
+
+    @cached_property
+    def folds(self) -> list[Fold]:
+        """The folds of the run.
+
+        Raises
+        ------
+        UsageError
+            If the run does not say on what its heads were trained.
+        """
+        table = self.run.predictions[["partition", "fold", "utterance_id"]].drop_duplicates()
+        every = np.array(
+            sorted({*table["utterance_id"], *self.run.info.get("never_tested", ())}), dtype=object
+        )
+        tested = dict(list(table.groupby(["partition", "fold"])["utterance_id"]))
+        found = []
+        for about in self.run.info["folds"]:
+            if "trained_on" not in about:
+                raise UsageError(
+                    f"run {self.run.name!r} does not say on what its heads were trained; fit-heads again"
+                )
+            test = tested[about["partition"], about["fold"]].to_numpy(object)
+            train = about["trained_on"]
+            ids = every[~np.isin(every, test)] if train == "the others" else np.array(train, dtype=object)
+            found.append(Fold(about["partition"], about["fold"], ids, test))
+        return found
+
+    def head_path(self, panel: Panel, model: str, fold: Fold, seed: tuple[int, int]) -> Path:
+        """Return the file of the head of a fold and a seed (with an order), which has not seen the fold's test rows.
+
+        Raises
+        ------
+        UsageError
+            If the run's heads are gone.
+        """
+        if self.store is None:
+            raise UsageError("this run is in no store: it has no saved heads")
+        modalities = "+".join(panel.unimodals) if model == FUSION else model
+        name = f"{panel.head}.{modalities}.p{fold.partition}.f{fold.fold}.o{seed[1]}.s{seed[0]}"
+        found = head_file(self.store.run_path(self.run.name) / "heads" / name)
+        if found is None:
+            raise UsageError(f"run {self.run.name!r} has no saved head {name}; fit-heads again")
+        return found
+
+
+def _when(utterances: pd.DataFrame, groups: pd.Series) -> pd.Series | None:
+    """Return each utterance's turn, or its start where those of a group are all in one medium; else None."""
+    if "turn" in utterances and utterances["turn"].notna().all():
+        return utterances["turn"].astype(np.float64)
+    if "start" not in utterances or "media" not in utterances:
+        return None
+    start = utterances["start"].astype(np.float64)
+    media = utterances["media"].astype(object).groupby(groups).nunique()
+    return start if start.notna().all() and (media == 1).all() else None
