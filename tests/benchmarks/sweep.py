@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -193,11 +193,15 @@ def study_sized(rows: Rows, study: Study, size: Size, device: str) -> None:
     rows.add("logistic and gated together / a minute", quick, 60, at_most=1)
 
 
+_LARGE = ((2048, 768, 64), (4096, 768, 64), (2048, 768, 512), (1024, 1024, 1024))
+
+
 def use_of_the_processor(rows: Rows, study: Study, size: Size, device: str) -> None:
     """Compare the products that training needs, by its seconds, with the quickest product that is measured here."""
     from torch.utils.flop_counter import FlopCounterMode
 
     n_heads = len(study.subsets) * study.n_seeds
+    n_projections = study.n_seeds * sum(map(len, study.subsets))
     for head, what, reach in (
         ("gated@n_scouts=0@max_epochs=10", "10 epochs of", 0.7),
         (size.heads["gated"], "all about", None),
@@ -210,21 +214,23 @@ def use_of_the_processor(rows: Rows, study: Study, size: Size, device: str) -> N
         with one_thread():
             with FlopCounterMode(display=False) as counter:
                 train()
-            rates = [product_rate(device)]
+            rates = [product_rate(device, _LARGE)]
             seconds, _ = timed(train)
-            rates.append(product_rate(device))
+            rates.append(product_rate(device, _LARGE))
+            own = product_rate(device, [(64 * n_projections // 3, size.width, 128)])
         rate = counter.get_total_flops() / seconds / 1e9
         name = f"{what} {n_heads} gated heads of one fold on one thread / the quickest product"
         rows.add(name, rate, max(rates), reach=reach, share=True, unit="GFLOP/s")
         print(f"    {seconds / n_heads:.3f} s a head", flush=True)
+        rows.add("  the same / products of their own shape", rate, own, share=True, unit="GFLOP/s")
 
 
-def product_rate(device: str) -> float:
-    """Return the GFLOP/s of the quickest of some large float32 products, the best of ten each."""
+def product_rate(device: str, shapes: Sequence[tuple[int, int, int]]) -> float:
+    """Return the GFLOP/s of the quickest of some float32 products (n, inner) by (inner, m), the best of ten each."""
     import torch
 
     best = 0.0
-    for n, inner, m in ((2048, 768, 64), (4096, 768, 64), (2048, 768, 512), (1024, 1024, 1024)):
+    for n, inner, m in shapes:
         a, b = torch.randn(n, inner, device=device), torch.randn(inner, m, device=device)
 
         def multiply(a: torch.Tensor = a, b: torch.Tensor = b) -> None:
