@@ -1,26 +1,62 @@
-"""One call that analyses a run: tables, findings, and the report."""
+"""One call that analyses a run: every question of every head, tables, findings, and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis import ambiguity, disagreement, typology
-from mixed_signals.analysis.findings import (
-    Finding,
-    cautions,
-    link_findings,
-    rate_findings,
-    type_findings,
-    write_findings,
+from mixed_signals.analysis import (
+    agreement,
+    ambiguity,
+    compare,
+    disagreement,
+    dominance,
+    people,
+    reweighting,
+    robustness,
+    typology,
 )
-from mixed_signals.analysis.panel import check_kind, make_panels
-from mixed_signals.store import Run, Store, load_run
-from mixed_signals.store.files import write_parquet
+from mixed_signals.analysis.cautions import cautions
+from mixed_signals.analysis.findings import Answer, Finding
+from mixed_signals.analysis.inference import adjust
+from mixed_signals.analysis.outputs import methods_paragraph, write_findings, write_tables
+from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.analysis.study import Study
+from mixed_signals.store import Run, Store, UsageError, load_run
+from mixed_signals.store.files import replacing
+
+QUESTIONS: dict[str, Callable[[Study, Panel], Answer]] = {
+    "disagreement": disagreement.evaluate,
+    "typology": typology.evaluate,
+    "ambiguity": ambiguity.evaluate,
+    "dominance": dominance.evaluate,
+    "robustness": robustness.evaluate,
+    "compare": compare.evaluate,
+}
+"""What is asked of each head, by the name of its module."""
+
+
+def _people(study: Study) -> Answer:
+    if study.ratings is None:
+        return Answer()  # which `agreement` says
+    groups = study.utterances["group"]
+    return people.evaluate(
+        study.ratings,
+        study.utterances["label"],
+        groups if (groups != "").any() else None,
+        draws=study.resamples,
+        seed=study.seed,
+        panel=study.panels[0],
+    )
+
+
+ASKED_ONCE: dict[str, Callable[[Study], Answer]] = {"agreement": agreement.evaluate, "people": _people}
+"""What is asked of the raters."""
 
 
 @dataclass(frozen=True)
@@ -31,52 +67,63 @@ class Analysis:
     ----------
     corpus : str
         Name of the corpus.
-    run : Run
-    utterances : DataFrame
-        One row per head and utterance: `disagreement.utterance_table`, ``group``, ``text``, ``type``, ``family``,
-        ``stability`` and, with ratings, the columns of `ambiguity.vote_table`.
-    rates, typology, link : DataFrame
-        See `disagreement.disagreement_rates`, `typology.typology_table`, `ambiguity.link_table` (empty without
-        ratings).
+    run : Run or None
+        None where people alone were analysed.
+    tables : dict of str to DataFrame
+        By name: ``utterances`` (a row for each head and utterance), ``rates``, ``typology`` and those of the other
+        questions (see their modules).
     findings : list of Finding
+        What was named as primary first.
     warnings : list of str
         What weakens the findings, or is missing.
+    methods : str
+        A paragraph for a paper, with its references.
     folder : Path
         Where the tables and ``findings.json`` were written.
-    report : Path
-        The page.
+    report : Path or None
+        The page; None where there is none.
     """
 
     corpus: str
-    run: Run
-    utterances: pd.DataFrame
-    rates: pd.DataFrame
-    typology: pd.DataFrame
-    link: pd.DataFrame
+    run: Run | None
+    tables: dict[str, pd.DataFrame]
     findings: list[Finding]
     warnings: list[str]
+    methods: str
     folder: Path
-    report: Path
+    report: Path | None = None
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table; an empty one where the question was not asked or has no answer."""
+        return self.tables.get(name, pd.DataFrame())
 
     @property
     def heads(self) -> list[str]:
-        """The heads that were analysed."""
-        return list(dict.fromkeys(self.rates["head"]))
+        """The heads whose disagreement was analysed."""
+        return list(dict.fromkeys(self.table("rates").get("head", ())))
 
     def modalities(self, head: str) -> list[str]:
         """Return the modalities of a head's fusion."""
-        return list(dict.fromkeys(self.rates.loc[self.rates["head"] == head, "first"]))
+        rates = self.table("rates")
+        return list(dict.fromkeys(rates.loc[(rates["head"] == head) & (rates["second"] == FUSION), "first"]))
 
 
 def analyze(
-    store: Store, run_name: str, *, heads: Sequence[str] = (), report: str | Path | None = None
+    store: Store,
+    run_name: str,
+    *,
+    heads: Sequence[str] = (),
+    questions: Sequence[str] = (),
+    primary: Sequence[str] = (),
+    against: str | None = None,
+    refit: bool = True,
+    train_again: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+    report: str | Path | None = None,
+    on_question: Callable[[str], None] | None = None,
 ) -> Analysis:
-    """Analyse where and why the models of a run disagree, and write the results.
-
-    Intervals delete the groups that the run kept apart in training, or else the corpus's own.
-
-    Writes ``findings.json``, ``utterances.parquet``, ``rates.parquet``, ``typology.parquet`` and, with ratings,
-    ``link.parquet`` below ``runs/<run_name>/analysis/``, and the report.
+    """Analyse where and why the models of a run disagree, and write the results below ``runs/<run_name>/analysis/``.
 
     Parameters
     ----------
@@ -84,14 +131,32 @@ def analyze(
     run_name : str
     heads : sequence of str
         Heads to analyse; empty for all that can be.
+    questions : sequence of str
+        Keys of `QUESTIONS` and `ASKED_ONCE`; empty for all.
+    primary : sequence of str
+        What the study was said to be about before it was analysed, each as ``HEAD:QUANTITY`` of a finding. Holm's
+        correction is applied among these, Benjamini and Hochberg's among all others, which are exploratory.
+    against : str, optional
+        Another run of the same utterances and folds, with which this one is compared.
+    refit : bool
+        Whether heads may be trained again for floors: on resampled groups, where a head has no seed noise, and on
+        halves of a modality's features.
+    train_again : bool
+        Whether to train the fusion again with rows weighted by disagreement, and to compare that with plain training.
+    resamples : int
+        Of groups, for intervals; as many permutations for tests.
+    seed : int
+        Of both.
     report : path, optional
         Folder of the page; ``runs/<run_name>/analysis/report`` by default.
+    on_question : callable, optional
+        Called with what is being asked.
 
     Raises
     ------
     UsageError
-        If there is no such run or head, its target is interval or multilabel, or no head has a fusion and a model of
-        each of its modalities.
+        If there is no such run, head, question or quantity, its target is multilabel, or no head has a fusion and a
+        model of each of its modalities.
 
     Examples
     --------
@@ -99,68 +164,155 @@ def analyze(
     >>> for finding in analysis.findings:  # doctest: +SKIP
     ...     print(finding.verdict)
     """
-    run = load_run(store, run_name)
-    check_kind(run)
-    panels, said = make_panels(run.predictions, heads)
-    warnings = [f"{override[0].upper()}{override[1:]}." for override in run.info.get("overrides", ())] + said
-    corpus = store.corpus
-    described = corpus.utterances.set_index("utterance_id")
-    groups = described[run.info.get("group") or "group"]
-    used = groups.reindex(np.concatenate([panel.ids for panel in panels]))
-    named = set(used.dropna()) - {""}
-    warnings += cautions(
-        panels, len(named) or None, run.metrics, groups_kept_apart=run.info.get("group") is not None
-    )
-    votes = None if corpus.ratings is None else ambiguity.vote_table(corpus.ratings)
-
-    tables, rates, types, links = [], [], [], []
-    for panel in panels:
-        by = groups.reindex(panel.ids).to_numpy(dtype=object)
-        table = disagreement.utterance_table(panel)
-        table["type"], table["stability"] = typology.utterance_types(panel)
-        table["family"] = typology.family(table["type"])
-        table["group"] = by
-        table["text"] = described["text"].reindex(panel.ids).to_numpy(dtype=object)
-        rates.append(disagreement.disagreement_rates(panel, by))
-        types.append(typology.typology_table(panel, by))
-        if votes is not None:
-            link = ambiguity.link_table(table, votes, groups)
-            if link["n"].max() > 0:
-                links.append(link)
-            table = table.merge(votes, on="utterance_id", how="left", validate="one_to_one")
-        tables.append(table)
-
-    if votes is None:
-        warnings.append("The corpus has no ratings: disagreement is not set beside what people see.")
-    elif not links:
-        warnings.append(
-            "No analysed utterance has two ratings or more in the fullest condition: "
-            "disagreement is not set beside what people see."
-        )
-    rate_table, type_table = pd.concat(rates, ignore_index=True), pd.concat(types, ignore_index=True)
-    link_table = pd.concat(links, ignore_index=True) if links else pd.DataFrame()
+    asked = _asked(questions)
+    study = Study.open(store, run_name, heads, resamples=resamples, seed=seed, refit=refit)
+    tell = on_question or (lambda question: None)
+    answers = []
+    for panel in study.panels:
+        for name, evaluate in asked.items():
+            tell(f"{panel.head}: {name}")
+            answers.append(evaluate(study, panel))
+        if train_again:
+            tell(f"{panel.head}: training again")
+            answers.append(reweighting.evaluate_training(study, panel))
+    for name, evaluate_once in ASKED_ONCE.items():
+        if name in questions or not questions:
+            tell(name)
+            answers.append(evaluate_once(study))
+    if against is not None:
+        tell(f"{run_name} against {against}")
+        answers.append(compare.compare_runs(study.run, load_run(store, against)))
+    answer = _together(answers)
+    tables = dict(answer.tables)
+    if "utterances" in tables:
+        tables["utterances"] = _described(study, tables["utterances"], tables)
     folder = store.run_path(run_name) / "analysis"
     result = Analysis(
-        corpus=corpus.name,
-        run=run,
-        utterances=pd.concat(tables, ignore_index=True),
-        rates=rate_table,
-        typology=type_table,
-        link=link_table,
-        findings=[*rate_findings(rate_table), *link_findings(link_table), *type_findings(type_table)],
-        warnings=warnings,
+        corpus=store.corpus.name,
+        run=study.run,
+        tables=tables,
+        findings=_sorted(adjust(_primary(answer.findings, primary))),
+        warnings=[*_weaknesses(study), *answer.notes],
+        methods=methods_paragraph(answer.methods),
         folder=folder,
-        report=(Path(report) if report else folder / "report") / "index.html",
     )
-    write_findings(folder / "findings.json", result.findings)
-    for name, table in {"utterances": result.utterances, "rates": rate_table, "typology": type_table}.items():
-        write_parquet(folder / f"{name}.parquet", table)
-    if links:
-        write_parquet(folder / "link.parquet", link_table)
-    else:
-        (folder / "link.parquet").unlink(missing_ok=True)  # of an earlier analysis, when there were ratings
+    _write(result)
+    if {"utterances", "rates", "typology"} <= set(tables):
+        from mixed_signals.analysis.report.page import write_page
 
-    from mixed_signals.analysis.report.page import write_page
-
-    write_page(result)
+        page = (Path(report) if report else folder / "report") / "index.html"
+        write_page(result, study.run, page)
+        result = replace(result, report=page)
     return result
+
+
+def analyze_people(store: Store, *, resamples: int = 1000, seed: int = 0) -> Analysis:
+    """Analyse what the raters of a corpus saw and said; no run and no features are needed.
+
+    Writes into the store's folder ``people/``.
+
+    Raises
+    ------
+    UsageError
+        If the corpus has no ratings.
+    """
+    corpus = store.corpus
+    if corpus.ratings is None:
+        raise UsageError(f"{store.path}: has no run and no ratings to analyse; make a run with fit-heads")
+    utterances = corpus.utterances.set_index("utterance_id", drop=False)
+    groups = utterances["group"] if (utterances["group"] != "").any() else None
+    answer = people.evaluate(corpus.ratings, utterances["label"], groups, draws=resamples, seed=seed)
+    result = Analysis(
+        corpus=corpus.name,
+        run=None,
+        tables=answer.tables,
+        findings=adjust(answer.findings),
+        warnings=answer.notes,
+        methods=methods_paragraph(answer.methods),
+        folder=store.inside("people"),
+    )
+    _write(result)
+    return result
+
+
+def _asked(questions: Sequence[str]) -> dict[str, Callable[[Study, Panel], Answer]]:
+    known = (*QUESTIONS, *ASKED_ONCE)
+    if unknown := [name for name in questions if name not in known]:
+        raise UsageError(f"--only: no question {unknown[0]!r}; there are {', '.join(known)}")
+    return {name: evaluate for name, evaluate in QUESTIONS.items() if name in questions or not questions}
+
+
+def _together(answers: Sequence[Answer]) -> Answer:
+    """Return answers as one: tables of one name below each other, notes and methods once."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for answer in answers:
+        for name, table in answer.tables.items():
+            if not any(table.equals(other) for other in parts.get(name, ())):
+                parts.setdefault(name, []).append(table)
+    return Answer(
+        {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()},
+        [finding for answer in answers for finding in answer.findings],
+        list(dict.fromkeys(note for answer in answers for note in answer.notes)),
+        list(dict.fromkeys(sentence for answer in answers for sentence in answer.methods)),
+    )
+
+
+def _primary(findings: Sequence[Finding], named: Sequence[str]) -> list[Finding]:
+    """Return the findings with those marked that were named beforehand."""
+    known = [f"{finding.head}:{finding.quantity}" for finding in findings]
+    for name in named:
+        if name not in known:
+            near = get_close_matches(name, known, 3, 0) or ["none"]
+            raise UsageError(f"--primary: no finding {name!r}; the nearest are {'; '.join(map(repr, near))}")
+    return [replace(finding, primary=key in named) for finding, key in zip(findings, known, strict=True)]
+
+
+def _sorted(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: not finding.primary)
+
+
+def _described(study: Study, utterances: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of utterances with group, text and, where there are ratings, votes."""
+    ids = utterances["utterance_id"]
+    groups = dict(
+        pair
+        for panel in study.panels
+        if panel.groups is not None
+        for pair in zip(panel.ids, panel.groups, strict=True)
+    )
+    table = utterances.assign(
+        group=ids.map(groups).to_numpy(object), text=study.utterances["text"].reindex(ids).to_numpy(object)
+    )
+    if "types" in tables:
+        table = table.merge(tables["types"], on=["head", "utterance_id"], how="left", validate="one_to_one")
+    if "votes" in tables:
+        table = table.merge(tables["votes"], on="utterance_id", how="left", validate="many_to_one")
+    return table
+
+
+def _weaknesses(study: Study) -> list[str]:
+    """Return sentences on what weakens all findings of a study."""
+    named = {
+        group
+        for panel in study.panels
+        if panel.groups is not None
+        for group in np.unique(panel.groups.astype(str))
+    }
+    overridden = study.run.info.get("overrides", ())
+    return [
+        *(f"{override[0].upper()}{override[1:]}." for override in overridden),
+        *study.notes,
+        *cautions(
+            study.panels,
+            len(named - {""}) or None,
+            study.run.metrics,
+            groups_kept_apart=study.run.info.get("group") is not None,
+        ),
+    ]
+
+
+def _write(result: Analysis) -> None:
+    write_findings(result.folder / "findings.json", result.findings)
+    write_tables(result.folder / "tables", result.tables)
+    with replacing(result.folder / "methods.md") as temporary:
+        temporary.write_text(result.methods, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The command ``analyze-disagreement``: tables in the terminal, and the report."""
+"""The command ``analyze-disagreement``: tables and sentences in the terminal, files, and the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mixed_signals.analysis.analysis import Analysis
+    from mixed_signals.analysis.findings import Finding
     from mixed_signals.store import Store
+
+MOST_SENTENCES = 4  # of one question and head; all are in findings.json
 
 app = make_app()
 
@@ -28,13 +31,48 @@ def analyze_disagreement(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Name of the run, as given to fit-heads. (default: the only one)", show_default=False
+            help="Name of the run, as given to fit-heads. (default: the only one; without any run, people alone)",
+            show_default=False,
         ),
     ] = None,
     head: Annotated[
         list[str] | None,
         typer.Option(help="Only these heads (commas or repetition).", show_default=False),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these questions: disagreement, typology, ambiguity, dominance, robustness, compare, people.",
+            show_default=False,
+        ),
+    ] = None,
+    primary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HEAD:QUANTITY",
+            help="What the study is about, said beforehand; repeat for several. All else is exploratory.",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with another run of the same folds.", show_default=False),
+    ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Whether heads are trained again for floors: on resampled groups and on halves of features.",
+        ),
+    ] = True,
+    train_again: Annotated[
+        bool,
+        typer.Option("--train-again", help="Also train with rows weighted by disagreement, and compare."),
+    ] = False,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Of groups for intervals, and permutations for tests.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of resampling and permuting.")] = 0,
     report: Annotated[
         Path | None,
         typer.Option(help="Folder of the report; in the run's own folder if not given.", show_default=False),
@@ -43,33 +81,57 @@ def analyze_disagreement(
 ) -> None:
     """Find where and why the models of a run disagree, set that beside its raters, and write a report.
 
+    Every finding is in findings.json with its interval, and all tables are beside it as Parquet, CSV and LaTeX.
+
     Example: [bold]analyze-disagreement my.store --run first --head gated[/]
     """
-    from mixed_signals.analysis.analysis import analyze
+    from mixed_signals.analysis.analysis import analyze, analyze_people
     from mixed_signals.store import Store
 
     opened = Store.open(store)
     if report is not None and report.exists() and not report.is_dir():
         raise UsageError(f"--report {report}: is a file; name a folder")
-    name = run or _only_run(opened)
-    with interruptible("no report was written"), stderr().status(f"analysing run {name}"):
-        result = analyze(opened, name, heads=split_values(head), report=report)
+    without_run = run is None and not opened.runs()
+    with interruptible("nothing was written"), stderr().status("reading") as status:
+        if without_run:
+            result = analyze_people(opened, resamples=resamples, seed=seed)
+        else:
+            result = analyze(
+                opened,
+                run or _only_run(opened),
+                heads=split_values(head),
+                questions=split_values(only),
+                primary=primary or (),
+                against=against,
+                refit=refit,
+                train_again=train_again,
+                resamples=resamples,
+                seed=seed,
+                report=report,
+                on_question=lambda question: status.update(f"analysing {question}"),
+            )
     console = stdout()
-    for title, table in (*_metrics(result), *_rates(result), *_types(result), *_link(result)):
+    for title, table in (*_metrics(result), *_rates(result), *_types(result)):
         console.print(title, style="bold", highlight=False, markup=False)
         console.print(table)
         console.print()
     _sentences(console, result)
     for warning in result.warnings:
         stderr().print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
-    console.print(f"report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{len(result.findings)} findings and {len(result.tables)} tables are in {result.folder}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if result.report is not None:
+        console.print(f"report: {result.report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _only_run(store: Store) -> str:
     runs = store.runs()
     if len(runs) != 1:
-        known = ", ".join(runs) or "none yet; make one with fit-heads"
-        raise UsageError(f"--run: say which run of {store.path} (runs: {known})")
+        raise UsageError(f"--run: say which run of {store.path} (runs: {', '.join(runs)})")
     return runs[0]
 
 
@@ -88,13 +150,15 @@ def _metrics(result: Analysis) -> Iterator[tuple[str, Table]]:
     from mixed_signals.analysis.findings import with_interval
     from mixed_signals.analysis.report.page import metrics_by_model
 
+    if result.run is None:
+        return
     names = list(dict.fromkeys(result.run.metrics["metric"]))[:2]
-    analysed = {
-        f"{head}:{subset}"
-        for head in result.heads
-        for subset in (*result.modalities(head), "+".join(result.modalities(head)))
-    }
+    rates = result.table("rates")
     table = _table("model", *names)
+    analysed = set()
+    for head in result.heads:
+        modalities = list(dict.fromkeys(rates.loc[rates["head"] == head, "first"]))
+        analysed |= {f"{head}:{subset}" for subset in (*modalities, "+".join(modalities))}
     for row in metrics_by_model(result.run.metrics):
         if row["sentinel"] or row["model"] in analysed:
             values = [with_interval(row["values"][name]) if name in row["values"] else "" for name in names]
@@ -106,11 +170,14 @@ def _metrics(result: Analysis) -> Iterator[tuple[str, Table]]:
 def _rates(result: Analysis) -> Iterator[tuple[str, Table]]:
     from mixed_signals.analysis.findings import by_quantity, with_interval
 
-    for head, rates in result.rates.groupby("head", sort=False):
+    rates = result.table("rates")
+    if rates.empty or not (rates["measure"] == "label").any():
+        return
+    for head, mine in rates[rates["measure"] == "label"].groupby("head", sort=False):
         table = _table("models", "seeds averaged", "one seed", "floor", "excess")
-        for pair in by_quantity(rates):
+        for pair in by_quantity(mine):
             cells = [with_interval(pair["rate"], "%").replace("%", "")]
-            if pair["excess"]["n_seeds"] >= 2:
+            if pair["excess"]["estimate"] == pair["excess"]["estimate"]:
                 cells += [f"{100 * pair[name]['estimate']:.1f}" for name in ("between", "floor")]
                 cells += [with_interval(pair["excess"], "%").replace("%", "")]
             else:
@@ -122,7 +189,10 @@ def _rates(result: Analysis) -> Iterator[tuple[str, Table]]:
 def _types(result: Analysis) -> Iterator[tuple[str, Table]]:
     from mixed_signals.analysis.findings import records, with_interval
 
-    for head, types in result.typology.groupby("head", sort=False):
+    typology = result.table("typology")
+    if typology.empty:
+        return
+    for head, types in typology.groupby("head", sort=False):
         table = _table("type", "utterances", "share", "stable")
         for row in records(types):
             steady = f"{row['stability']:.0%}" if row["stability"] >= 0 else "-"
@@ -130,30 +200,34 @@ def _types(result: Analysis) -> Iterator[tuple[str, Table]]:
         yield f"{head}: what the fusion made of its modalities", table
 
 
-def _link(result: Analysis) -> Iterator[tuple[str, Table]]:
-    from mixed_signals.analysis.findings import records, with_interval
-
-    if result.link.empty:
-        return
-    table = _table("head", "rank correlation", "AUROC, contested", "entropy gap, bits")
-    for head, link in result.link.groupby("head", sort=False):
-        table.add_row(str(head), *map(with_interval, records(link)))
-    yield "Divergence of the modalities beside the raters", table
-
-
 def _sentences(console: Console, result: Analysis) -> None:
-    """Print what the tables cannot say: on which side of its reference each finding is."""
+    """Print what was found in sentences: what is primary in full, of the rest the first few of each question."""
     from rich.padding import Padding
     from rich.text import Text
 
-    from mixed_signals.analysis.findings import FLOOR, LINK
+    def tell(title: str, sentences: list[str], more: int = 0) -> None:
+        console.print(title, style="bold", highlight=False, markup=False)
+        console.print(*(Padding(Text(sentence), (0, 0, 0, 2)) for sentence in sentences), sep="")
+        if more:
+            console.print(f"  ({more} more in findings.json)", style="dim", highlight=False)
+        console.print()
 
-    for question in (FLOOR, LINK):
-        verdicts = [finding.verdict for finding in result.findings if finding.question == question]
-        if verdicts:
-            console.print(question, style="bold", highlight=False)
-            console.print(*(Padding(Text(verdict), (0, 0, 0, 2)) for verdict in verdicts), sep="")
-            console.print()
+    primary = [finding for finding in result.findings if finding.primary]
+    if primary:
+        tell("What this study is about (Holm's correction)", [_with_p(finding) for finding in primary])
+    questions: dict[str, dict[str, list[str]]] = {}
+    for finding in result.findings:
+        if not finding.primary:
+            questions.setdefault(finding.question, {}).setdefault(finding.head, []).append(finding.verdict)
+    for question, by_head in questions.items():
+        shown = [verdict for verdicts in by_head.values() for verdict in verdicts[:MOST_SENTENCES]]
+        tell(question, shown, sum(map(len, by_head.values())) - len(shown))
+
+
+def _with_p(finding: Finding) -> str:
+    if finding.p != finding.p:
+        return finding.verdict
+    return f"{finding.verdict} p = {finding.p:.2g}, corrected {finding.p_adjusted:.2g}."
 
 
 def main() -> None:

@@ -1,164 +1,437 @@
-"""Disagreement between the unimodal models and the fusion of one head, beside what two seeds disagree.
+"""Disagreement between the unimodal models and the fusion of one head, beside what it has to exceed.
 
 Conventions
 -----------
-All functions take a `Panel` (see `mixed_signals.analysis.panel`): the same utterances, partitions and seeds for
-every model. ``d(a, b)`` is 1 where two models give an utterance different labels, else 0.
+Every pair of unimodals, and each unimodal with the fusion, is compared by the distances of
+`mixed_signals.analysis.distances` (of classes: different labels, Jensen-Shannon divergence, margin shift and the
+difference in the probability of the true label; of an interval target: the difference in standard deviations of the
+truth). A table of rates has a row for each pair, each distance (its ``measure``) and each ``quantity``:
 
-- ``rate``: mean of ``d`` between two models, each labelled by its probabilities averaged over seeds.
-- ``between``: mean of ``d(a_s, b_s')`` over pairs of different seeds ``s != s'``.
-- ``floor``: half of mean ``d(a_s, a_s')`` plus mean ``d(b_s, b_s')``: what training again with another seed changes.
-- ``excess``: ``between - floor``. If ``p`` and ``q`` are the chances of each label over seeds, its expectation is
-  half of ``sum_c (p_c - q_c)^2``, so it is zero for two models that differ by their seeds alone. The estimate is
-  unbiased, may be negative and is never clipped.
+- ``rate``: mean distance of the two models' outputs, each averaged over seeds. Rates of ``label`` and of ``p_true``
+  between a unimodal and the fusion are the two measures of Srikanth et al. (2025).
+- ``between``, ``floor``, ``excess``: of single trainings; see `mixed_signals.analysis.floors`.
+- ``same_modality``: rate of two models of one modality (of disjoint halves of its features); of a pair of modalities
+  the mean of the two. ``beyond_same_modality``: rate minus it.
+- ``shift`` (margin, p_true): mean change, with its sign, from the first model to the second; above 0 where the second
+  gives the truth more. Of an interval target (``error``): mean change of the absolute error, in standard deviations of
+  the truth; below 0 where the second is nearer to the truth.
+- ``chance`` and ``beyond_chance`` (label, difference): the rate that independent models with the same mistakes would
+  have, and the rate minus it; see `mixed_signals.analysis.chance`.
+- ``kappa`` (label): Cohen's kappa, ``1 - rate / (rate expected of independent labels)`` (Cohen 1960), which is
+  scikit-learn's ``cohen_kappa_score`` in one partition; over several, both rates are means over partitions.
+- ``concordance`` (difference): Lin's concordance correlation of the two models' values (Lin 1989).
+- ``generalised`` (jsd, once a head): the divergence of all unimodals at once, at most ``log2(M)``. It has no floor of
+  its own; those of the pairs are beside it.
 
-Rates are taken within a partition and averaged over partitions. Seeds are those of the run: intervals cover other
-groups of utterances, not other seeds. The Jensen-Shannon divergence is in bits (logarithm to base 2): 0 for equal
-distributions, at most 1 for two of them and ``log2(M)`` for ``M`` (Lin 1991, IEEE Trans. Information Theory 37).
+Distances are taken within a partition and averaged over partitions. Intervals and tests respect groups (see
+`mixed_signals.models.intervals` and `mixed_signals.analysis.inference`) and are conditional on the trained models: they
+say what other groups of utterances would change, not what other seeds would. ``excess``, ``shift`` and what is
+``beyond`` are tested against a mean of 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mixed_signals.analysis.chance import expected_difference, expected_disagreement, strata_of
+from mixed_signals.analysis.disagreement_findings import rate_findings
+from mixed_signals.analysis.distances import Values, distances, margin, of_class
+from mixed_signals.analysis.distances import entropy as entropy
+from mixed_signals.analysis.distances import jensen_shannon as jensen_shannon
+from mixed_signals.analysis.findings import Answer
+from mixed_signals.analysis.floors import (
+    Pair,
+    Repeated,
+    aligned,
+    excess_values,
+    floor_values,
+    halved_panel,
+    repeated_panel,
+    same_modality_values,
+)
+from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.models.intervals import Limits, mean_interval
+from mixed_signals.analysis.study import Study
+from mixed_signals.models.intervals import Interval, Limits, group_codes, mean_interval, sums_interval
+from mixed_signals.models.measures import concordance
 
-LIMITS: dict[str, Limits] = {"rate": (0, 1), "between": (0, 1), "floor": (0, 1), "excess": (-1, 1)}
-NO_FLOOR = "not measured: the seed floor needs at least two seeds"
-NO_SEED = "not measured: the head does not depend on a seed, so there is no seed noise"
-
-
-def jensen_shannon(*distributions: ArrayLike) -> NDArray[np.float64]:
-    """Return the Jensen-Shannon divergence, in bits, of distributions with equal weights.
-
-    Entropy of the mean minus mean of the entropies.
-
-    Parameters
-    ----------
-    *distributions : array-like of shape (..., C)
-        Two or more sets of distributions over the last axis.
-
-    Returns
-    -------
-    array of shape (...)
-
-    Examples
-    --------
-    >>> float(jensen_shannon([1.0, 0.0], [0.0, 1.0]))
-    1.0
-    """
-    p = np.stack([np.asarray(d, dtype=np.float64) for d in distributions])
-    return np.maximum(entropy(p.mean(axis=0)) - entropy(p).mean(axis=0), 0.0)
+UNIMODALS = "unimodals"  # all of them at once, where a row is not about a pair
+_SHIFTING: dict[str, Callable[[Values, NDArray[np.intp]], Values]] = {"margin": margin, "p_true": of_class}
 
 
-def entropy(p: ArrayLike) -> NDArray[np.float64]:
-    """Return the entropy in bits over the last axis, with ``0 log 0 = 0``."""
-    p = np.asarray(p, dtype=np.float64)
-    return -np.sum(p * np.log2(np.where(p > 0, p, 1.0)), axis=-1)
+def evaluate(study: Study, panel: Panel) -> Answer:
+    """Return how often and how far the models of one head disagree, and whether that is more than it has to be.
 
-
-def between_seeds(a: NDArray[np.intp], b: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
-    """Return the mean of ``d(a_s, b_s')`` over partitions and ordered pairs of different seeds.
-
-    Counted without visiting the pairs: of the ``S^2`` pairs, ``sum_c n_c(a) n_c(b)`` agree, and the ``S`` pairs of
-    a seed with itself are taken off.
+    Where the study allows it, heads are trained for this: on resampled groups where the head depends on no seed, and on
+    halves of each modality's features.
 
     Parameters
     ----------
-    a, b : arrays of int, shape (P, S, N)
-        Labels, at least two seeds.
-    n_classes : int
-
-    Returns
-    -------
-    array of shape (N,)
-    """
-    n_seeds = a.shape[1]
-    agree = sum(np.sum(a == c, axis=1) * np.sum(b == c, axis=1) for c in range(n_classes))
-    itself = np.sum(a != b, axis=1)
-    return ((n_seeds**2 - agree - itself) / (n_seeds * (n_seeds - 1))).mean(axis=0)
-
-
-def pair_measures(panel: Panel, first: str, second: str) -> dict[str, NDArray[np.float64]]:
-    """Return the measures of one pair of models for every utterance, each of shape (N,).
-
-    ``rate`` always; ``between``, ``floor`` and ``excess`` where the head has at least two seeds.
-    """
-    measures = {"rate": (panel.labels(first) != panel.labels(second)).mean(axis=0)}
-    if len(panel.seeds) >= 2:
-        a, b, n = panel.seed_labels(first), panel.seed_labels(second), len(panel.classes)
-        measures["between"] = between_seeds(a, b, n)
-        measures["floor"] = (between_seeds(a, a, n) + between_seeds(b, b, n)) / 2
-        measures["excess"] = measures["between"] - measures["floor"]
-    return measures
-
-
-def disagreement_rates(panel: Panel, groups: ArrayLike | None = None) -> pd.DataFrame:
-    """Return how often models of one head disagree, with group-jackknife intervals.
-
-    Parameters
-    ----------
+    study : Study
     panel : Panel
-    groups : array-like of shape (N,) or None
-        Group of each of ``panel.ids``.
+        One of the study's.
+
+    Returns
+    -------
+    Answer
+        Tables ``rates`` (see `rate_table`) and ``utterances`` (see `utterance_table`).
+    """
+    if panel.kind == "interval" and panel.truth.std() == 0:
+        return Answer(
+            notes=[f"{panel.head}: the target has one value throughout; differences have no scale."]
+        )
+    repeated = repeated_panel(study, panel)
+    halves = halved_panel(study, panel)
+    rates = rate_table(study, panel, repeated, halves)
+    return Answer(
+        tables={"rates": rates, "utterances": utterance_table(panel, repeated)},
+        findings=rate_findings(rates),
+        notes=[f"{panel.head}: {each.why}." for each in (repeated, halves) if each.why],
+        methods=_methods(panel, repeated, halves),
+    )
+
+
+def pairs_of(panel: Panel) -> list[Pair]:
+    """Return each unimodal with the fusion, then the unimodals with each other."""
+    return [*((m, FUSION) for m in panel.unimodals), *combinations(panel.unimodals, 2)]
+
+
+def rate_table(study: Study, panel: Panel, repeated: Repeated, halves: Repeated) -> pd.DataFrame:
+    """Return every measure of every pair of one head's models, with intervals and tests.
+
+    Parameters
+    ----------
+    study : Study
+    panel : Panel
+    repeated, halves : Repeated
+        Trainings of the same models again, and models of halves of the modalities (see
+        `mixed_signals.analysis.floors`).
 
     Returns
     -------
     DataFrame
-        One row for each pair of models (unimodals with the fusion first, then unimodals with each other) and each
-        quantity of this module's conventions: ``head, first, second, quantity, estimate, low, high, n, n_groups,
-        n_seeds, method``. With fewer than two seeds all but ``rate`` are NaN and ``method`` says why.
+        ``head, first, second, measure, quantity, estimate, low, high, p, n, n_groups, n_seeds, repeats, method``; see
+        this module's conventions. `n_seeds` counts the trainings behind a row, and `repeats` says what they are: seeds,
+        bags or halves. What was not measured is NaN, and `method` says why.
     """
-    pairs = [*((m, FUSION) for m in panel.unimodals), *combinations(panel.unimodals, 2)]
-    rows: list[dict[str, object]] = []
-    for first, second in pairs:
-        measures = pair_measures(panel, first, second)
-        rate = mean_interval(measures["rate"], groups, limits=LIMITS["rate"])
-        for quantity, limits in LIMITS.items():
-            if quantity in measures:
-                result = vars(mean_interval(measures[quantity], groups, limits=limits))
-            else:
-                unknown = dict.fromkeys(("estimate", "low", "high"), np.nan)
-                result = {**vars(rate), **unknown, "method": NO_SEED if panel.deterministic else NO_FLOOR}
-            named = {"head": panel.head, "first": first, "second": second, "quantity": quantity}
-            rows.append({**result, **named, "n_seeds": len(panel.seeds)})
-    return pd.DataFrame(rows)
+    rows = _Rows(study, panel)
+    pairs = pairs_of(panel)
+    excess = excess_values(repeated, panel, pairs)
+    same = same_modality_values(halves, panel)
+    for distance in distances(panel):
+        views = {model: distance.view(panel.outputs[model].mean(axis=1)) for model in panel.models}
+        limits, both_ways = (0.0, distance.highest), (-distance.highest, distance.highest)
+        for pair in pairs:
+            first, second = pair
+            of_pair = (*pair, distance.name)
+            rate = distance.between(views[first], views[second]).mean(axis=0)
+            rows.mean((*of_pair, "rate"), rate, limits)
+            measured = excess.get((distance.name, pair), {})
+            for quantity in ("between", "floor", "excess"):
+                ends = both_ways if quantity == "excess" else limits
+                rows.mean(
+                    (*of_pair, quantity), measured.get(quantity), ends, repeated, tested=quantity == "excess"
+                )
+            of_each = [same[distance.name, m] for m in pair if (distance.name, m) in same]
+            alike = np.mean(of_each, axis=0) if len(of_each) == len({*pair} - {FUSION}) else None
+            rows.mean((*of_pair, "same_modality"), alike, limits, halves)
+            beyond = None if alike is None else rate - alike
+            rows.mean((*of_pair, "beyond_same_modality"), beyond, both_ways, halves, tested=True)
+            if distance.name in _SHIFTING:
+                rows.mean(
+                    (*of_pair, "shift"), (views[second] - views[first]).mean(axis=0), both_ways, tested=True
+                )
+            if distance.name in ("label", "difference"):
+                chance = by_chance(panel, first, second)
+                rows.mean((*of_pair, "chance"), chance, limits)
+                rows.mean((*of_pair, "beyond_chance"), rate - chance, both_ways, tested=True)
+                quantity, columns, function = _agreement(panel, first, second)
+                rows.sums((*of_pair, quantity), columns, function)
+    if panel.kind == "interval":
+        values_of = {model: panel.outputs[model].mean(axis=1)[..., 0] for model in panel.models}
+        errors = {model: np.abs(v - panel.truth).mean(axis=0) for model, v in values_of.items()}
+        for first, second in pairs:
+            shift = (errors[second] - errors[first]) / panel.truth.std()
+            rows.mean((first, second, "error", "shift"), shift, (-np.inf, np.inf), tested=True)
+    else:
+        values = jensen_shannon(*(panel.outputs[m].mean(axis=1) for m in panel.unimodals)).mean(axis=0)
+        limits = (0.0, float(np.log2(len(panel.unimodals))))
+        rows.mean((UNIMODALS, UNIMODALS, "jsd", "generalised"), values, limits)
+    return rows.table()
 
 
-def utterance_table(panel: Panel) -> pd.DataFrame:
-    """Return one row for each utterance, from probabilities averaged over seeds and partitions.
+def pair_measures(panel: Panel, first: str, second: str) -> dict[str, Values]:
+    """Return how one pair of models differs in labels (in values) for every utterance, each of shape (N,).
+
+    ``rate`` always; ``between``, ``floor`` and ``excess`` where the panel has at least two trainings.
+    """
+    distance = distances(panel)[0]
+    views = [distance.view(panel.outputs[model].mean(axis=1)) for model in (first, second)]
+    measures = {"rate": distance.between(*views).mean(axis=0)}
+    if len(panel.seeds) >= 2:
+        measures |= floor_values(panel, distance, [(first, second)])[first, second]
+    return measures
+
+
+def by_chance(panel: Panel, first: str, second: str) -> Values:
+    """Return, by utterance, the rate of two models that are independent but for the truth (`analysis.chance`).
+
+    Returns
+    -------
+    array of shape (N,)
+        Its mean is the rate expected of ``label``, or of ``difference`` where the target is interval.
+    """
+    if panel.kind == "interval":
+        strata = strata_of(panel.truth)
+        a, b = (panel.outputs[model].mean(axis=1)[..., 0] - panel.truth for model in (first, second))
+        apart = [expected_difference(x, y, strata) for x, y in zip(a, b, strict=True)]
+        return np.mean(apart, axis=0) / panel.truth.std()
+    return _expected(panel, first, second, panel.truth)
+
+
+def cohens_kappa(first: ArrayLike, second: ArrayLike, n_classes: int) -> float:
+    """Return Cohen's kappa of two models' labels, NaN where both give one label throughout.
+
+    ``1 - disagreement / disagreement expected of independent labels`` (Cohen 1960).
+
+    Parameters
+    ----------
+    first, second : array-like of int, shape (N,)
+        Labels from 0 to C - 1.
+    n_classes : int
+
+    Examples
+    --------
+    >>> cohens_kappa([0, 0, 1, 1], [0, 1, 1, 1], 2)
+    0.5
+    """
+    a, b = np.asarray(first), np.asarray(second)
+    expected = expected_disagreement(a, b, np.zeros(len(a)), n_classes).mean()
+    with np.errstate(invalid="ignore"):
+        return float(1 - np.mean(a != b) / expected)
+
+
+def utterance_table(panel: Panel, repeated: Repeated | None = None) -> pd.DataFrame:
+    """Return one row for each utterance, from outputs averaged over seeds and partitions.
+
+    Parameters
+    ----------
+    panel : Panel
+    repeated : Repeated, optional
+        For the excess of each utterance.
 
     Returns
     -------
     DataFrame
         ``head, utterance_id, label_true``; for each model ``m`` (a modality or ``fusion``) its label ``label_<m>``,
-        the probability of that label ``p_label_<m>`` and of the true one ``p_true_<m>``; ``n_labels``, the number
-        of different labels among the unimodals; ``jsd``, the Jensen-Shannon divergence of the unimodals, and
-        ``jsd_<m>``, that of unimodal ``m`` and the fusion, in bits and averaged over partitions.
+        the probability of that label ``p_label_<m>`` and of the true one ``p_true_<m>``; ``n_labels``, the number of
+        different labels among the unimodals; ``jsd``, the Jensen-Shannon divergence of the unimodals at once.
+
+        Of an interval target: ``head, utterance_id, y_true``; for each model its value ``y_<m>``; ``spread``, the
+        standard deviation of the unimodals' values (M in its denominator) in those of the truth.
+
+        Then, for each unimodal ``m`` with the fusion (``<m>``) and each pair of unimodals (``<m>+<n>``):
+        ``jsd_<pair>``, in bits, and ``margin_shift_<pair>``, from the first to the second and with its sign (of an
+        interval target ``difference_<pair>``, with its sign, in standard deviations), averaged over partitions; and
+        ``excess_<pair>``, that of different labels (of values), NaN where it was not measured.
     """
+    seed_mean = {model: panel.outputs[model].mean(axis=1) for model in panel.models}
+    columns: dict[str, object] = {"head": panel.head, "utterance_id": panel.ids}
+    columns |= _values_by_model(panel) if panel.kind == "interval" else _labels_by_model(panel)
+    if panel.kind == "interval":
+        scale = panel.truth.std()
+        columns["spread"] = np.std([panel.mean(m)[:, 0] for m in panel.unimodals], axis=0) / scale
+        signed = {model: values[..., 0] / scale for model, values in seed_mean.items()}
+    else:
+        columns["jsd"] = jensen_shannon(*(seed_mean[m] for m in panel.unimodals)).mean(axis=0)
+        signed = {model: margin(p, panel.truth) for model, p in seed_mean.items()}
+    excess = _excess_by_utterance(panel, repeated or Repeated())
+    for first, second in pairs_of(panel):
+        name = first if second == FUSION else f"{first}+{second}"
+        if panel.kind != "interval":
+            columns[f"jsd_{name}"] = jensen_shannon(seed_mean[first], seed_mean[second]).mean(axis=0)
+        shift = "difference" if panel.kind == "interval" else "margin_shift"
+        columns[f"{shift}_{name}"] = (signed[second] - signed[first]).mean(axis=0)
+        columns[f"excess_{name}"] = excess.get((first, second), np.nan)
+    return pd.DataFrame(columns)
+
+
+def _excess_by_utterance(panel: Panel, repeated: Repeated) -> dict[Pair, Values]:
+    of = repeated.panel
+    if of is None:
+        return {}
+    every = floor_values(of, distances(of)[0], pairs_of(panel))
+    return {pair: aligned(found["excess"], of, panel) for pair, found in every.items()}
+
+
+def _labels_by_model(panel: Panel) -> dict[str, object]:
     classes = np.array(panel.classes, dtype=object)
     rows = np.arange(len(panel.ids))
-    table: dict[str, object] = {
-        "head": panel.head,
-        "utterance_id": panel.ids,
-        "label_true": classes[panel.truth],
-    }
+    columns: dict[str, object] = {"label_true": classes[panel.truth]}
     labels = {}
     for model in panel.models:
         p = panel.mean(model)
         labels[model] = p.argmax(axis=1)
-        table[f"label_{model}"] = classes[labels[model]]
-        table[f"p_label_{model}"] = p[rows, labels[model]]
-        table[f"p_true_{model}"] = p[rows, panel.truth]
+        columns[f"label_{model}"] = classes[labels[model]]
+        columns[f"p_label_{model}"] = p[rows, labels[model]]
+        columns[f"p_true_{model}"] = p[rows, panel.truth]
     given = np.sort([labels[m] for m in panel.unimodals], axis=0)
-    table["n_labels"] = 1 + np.sum(given[1:] != given[:-1], axis=0)
-    seed_mean = {model: panel.outputs[model].mean(axis=1) for model in panel.models}
-    table["jsd"] = jensen_shannon(*(seed_mean[m] for m in panel.unimodals)).mean(axis=0)
-    for m in panel.unimodals:
-        table[f"jsd_{m}"] = jensen_shannon(seed_mean[m], seed_mean[FUSION]).mean(axis=0)
-    return pd.DataFrame(table)
+    columns["n_labels"] = 1 + np.sum(given[1:] != given[:-1], axis=0)
+    return columns
+
+
+def _values_by_model(panel: Panel) -> dict[str, object]:
+    return {"y_true": panel.truth, **{f"y_{model}": panel.mean(model)[:, 0] for model in panel.models}}
+
+
+def _expected(panel: Panel, first: str, second: str, strata: NDArray[np.intp]) -> Values:
+    """Return the disagreement of labels that are independent within strata, averaged over partitions, shape (N,)."""
+    pairs = zip(panel.labels(first), panel.labels(second), strict=True)
+    return np.mean([expected_disagreement(a, b, strata, len(panel.classes)) for a, b in pairs], axis=0)
+
+
+def _agreement(panel: Panel, first: str, second: str) -> tuple[str, Values, Callable[[Values], Values]]:
+    """Return the coefficient of two models' agreement: its name, what it sums over utterances, and its formula."""
+    if panel.kind == "interval":
+        a, b = (panel.outputs[model].mean(axis=1)[..., 0] for model in (first, second))
+        measure = concordance(a.ravel(), b.ravel())
+        return "concordance", measure.columns.reshape(*a.shape, -1).mean(axis=0), measure.function
+    rate = (panel.labels(first) != panel.labels(second)).mean(axis=0)
+    expected = _expected(panel, first, second, np.zeros(len(panel.ids), dtype=np.intp))
+    return "kappa", np.column_stack([rate, expected]), lambda s: 1 - s[..., 0] / s[..., 1]
+
+
+class _Rows:
+    """The rows of a table of rates, as they are found."""
+
+    def __init__(self, study: Study, panel: Panel) -> None:
+        self.study, self.panel = study, panel
+        self.codes = group_codes(panel.groups, len(panel.ids))
+        self.seeds = Repeated(panel, "seeds")
+        self.rows: list[dict[str, Any]] = []
+
+    def mean(
+        self,
+        key: tuple[str, str, str, str],
+        values: Values | None,
+        limits: Limits,
+        of: Repeated | None = None,
+        *,
+        tested: bool = False,
+    ) -> None:
+        """Add the mean of values by utterance, which are NaN for those that do not count, or say why there is none."""
+        of = of or self.seeds
+        codes = self.codes
+        if values is None:
+            n_groups = int(codes.max(initial=-1)) + 1
+            why = f"not measured: {of.why}"
+            self._add(key, Interval(np.nan, np.nan, np.nan, len(codes), n_groups, why), np.nan, of)
+            return
+        known = np.isfinite(values)
+        values, codes = values[known], codes[known]
+        drawn = {"resamples": self.study.resamples, "seed": self.study.seed}
+        interval = mean_interval(values, codes, limits=limits, **drawn)
+        if not tested:
+            self._add(key, interval, np.nan, of)
+            return
+        test = sign_flip(values, codes, draws=self.study.resamples, seed=self.study.seed)
+        method = f"{interval.method}; {test.method}"
+        self._add(key, replace(interval, method=method), test.p, of)
+
+    def sums(
+        self, key: tuple[str, str, str, str], columns: Values, function: Callable[[Values], Values]
+    ) -> None:
+        """Add a coefficient of sums over utterances, -1 to 1."""
+        drawn = {"resamples": self.study.resamples, "seed": self.study.seed}
+        interval = sums_interval(function, columns, self.codes, limits=(-1.0, 1.0), **drawn)
+        self._add(key, interval, np.nan, self.seeds)
+
+    def _add(self, key: tuple[str, str, str, str], interval: Interval, p: float, of: Repeated) -> None:
+        first, second, measure, quantity = key
+        self.rows.append(
+            {
+                "head": self.panel.head,
+                "first": first,
+                "second": second,
+                "measure": measure,
+                "quantity": quantity,
+                "estimate": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "p": p,
+                "n": interval.n,
+                "n_groups": interval.n_groups,
+                "n_seeds": len(of.panel.seeds) if of.panel else 0,
+                "repeats": of.kind,
+                "method": interval.method,
+            }
+        )
+
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows)
+
+
+def _methods(panel: Panel, repeated: Repeated, halves: Repeated) -> list[str]:
+    """Return sentences for a methods section."""
+    if panel.kind == "interval":
+        said = [
+            "Disagreement of two models is the absolute difference of their values in standard deviations of the "
+            "truth, beside Lin's concordance correlation [Lin 1989]."
+        ]
+    else:
+        said = [
+            "Disagreement of two models is the share of utterances to which they give different labels, the "
+            "Jensen-Shannon divergence of their probabilities in bits [Lin 1991], the shift of the true class's margin "
+            "[Schapire 1998] and the difference in the probability of the true class; the first and the last between a "
+            "unimodal model and the fusion follow [Srikanth 2025]. Agreement beyond the labels' marginals is Cohen's "
+            "kappa [Cohen 1960]."
+        ]
+    said.append(
+        "Disagreement by accuracy alone is that of models with the same mistakes that are independent given the truth "
+        "(after [Geirhos 2020])."
+    )
+    if repeated.panel:
+        again = {
+            "seeds": f"{len(repeated.panel.seeds)} seeds",
+            "bags": f"{len(repeated.panel.seeds)} fits to groups drawn from the training groups with "
+            "replacement, as in [Breiman 1996]",
+        }[repeated.kind]
+        said.append(
+            f"The excess over the floor compares two models in different trainings ({again}) with each of them in two "
+            "trainings; it is unbiased, zero in expectation for models that differ by training alone, and not clipped "
+            "[Szekely 2013; Fuglede 2004]."
+        )
+    if halves.panel:
+        said.append(
+            "Modality disagreement is claimed only above that of two models of one modality, trained on disjoint "
+            "halves of its features."
+        )
+    return said
+
+
+def disagreement_rates(panel: Panel, groups: ArrayLike | None = None) -> pd.DataFrame:
+    """Return the rates of labels alone, with the seed floor from two seeds on, as they were before `evaluate`."""
+    limits: dict[str, Limits] = {"rate": (0, 1), "between": (0, 1), "floor": (0, 1), "excess": (-1, 1)}
+    rows: list[dict[str, object]] = []
+    for first, second in pairs_of(panel):
+        measures = pair_measures(panel, first, second)
+        rate = mean_interval(measures["rate"], groups, limits=limits["rate"])
+        for quantity, ends in limits.items():
+            if quantity in measures:
+                result = vars(mean_interval(measures[quantity], groups, limits=ends))
+            else:
+                why = "the seed floor needs at least two seeds"
+                if panel.deterministic:
+                    why = "the head does not depend on a seed, so there is no seed noise"
+                unknown = dict.fromkeys(("estimate", "low", "high"), np.nan)
+                result = {**vars(rate), **unknown, "method": f"not measured: {why}"}
+            named = {"head": panel.head, "first": first, "second": second, "quantity": quantity}
+            rows.append({**result, **named, "n_seeds": len(panel.seeds)})
+    return pd.DataFrame(rows)

@@ -42,6 +42,8 @@ class Study:
         Of groups, for intervals; as many permutations for tests.
     seed : int
         Of resampling and permuting.
+    refit : bool
+        Whether questions may train heads of their own.
     """
 
     run: Run
@@ -52,10 +54,18 @@ class Study:
     notes: tuple[str, ...] = ()
     resamples: int = 1000
     seed: int = 0
+    refit: bool = True
 
     @classmethod
     def open(
-        cls, store: Store, run_name: str, heads: Sequence[str] = (), *, resamples: int = 1000, seed: int = 0
+        cls,
+        store: Store,
+        run_name: str,
+        heads: Sequence[str] = (),
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+        refit: bool = True,
     ) -> Study:
         """Open a run of a store.
 
@@ -76,7 +86,9 @@ class Study:
         panels, notes = make_panels(
             run.predictions, heads, kind=run.kind, groups=groups, when=_when(utterances, groups)
         )
-        return cls(run, tuple(panels), utterances, corpus.ratings, store, tuple(notes), resamples, seed)
+        return cls(
+            run, tuple(panels), utterances, corpus.ratings, store, tuple(notes), resamples, seed, refit
+        )
 
     @cached_property
     def views(self) -> list[Views]:
@@ -103,13 +115,13 @@ class Study:
                     raise UsageError(
                         f"feature set {key} is another one than run {self.run.name!r} was trained on; fit-heads again"
                     )
-        mine = {*self.run.predictions["utterance_id"], *self.run.info.get("never_tested", ())}
+        mine = {*self.run.predictions["utterance_id"].unique(), *self.run.info.get("never_tested", ())}
         found = []
         for chosen in product(*names.values()):
             views = self.store.views(
                 **dict(zip(names, chosen, strict=True)), target=self.run.info["target"], missing="mask"
             )
-            found.append(views.select(np.isin(views.ids, list(mine))))
+            found.append(views.select(pd.Index(views.ids).isin(mine)))
         return found
 
     @cached_property
@@ -127,14 +139,16 @@ class Study:
         )
         tested = dict(list(table.groupby(["partition", "fold"])["utterance_id"]))
         found = []
-        for about in self.run.info["folds"]:
+        for about in self.run.info.get("folds", [{}]):
             if "trained_on" not in about:
                 raise UsageError(
                     f"run {self.run.name!r} does not say on what its heads were trained; fit-heads again"
                 )
             test = tested[about["partition"], about["fold"]].to_numpy(object)
             train = about["trained_on"]
-            ids = every[~np.isin(every, test)] if train == "the others" else np.array(train, dtype=object)
+            ids = (
+                every[~pd.Index(every).isin(test)] if train == "the others" else np.array(train, dtype=object)
+            )
             found.append(Fold(about["partition"], about["fold"], ids, test))
         return found
 

@@ -15,7 +15,14 @@ wrong              some right       ``misled by M``, those that gave the fusion'
 wrong              some or all      ``harmed`` where no unimodal gave the fusion's label
 =================  ===============  ==================================================================
 
-One label for each model and utterance: from probabilities averaged over seeds and partitions.
+One label for each model and utterance: from probabilities averaged over seeds and partitions. Beside the share of each
+type stand
+
+- ``chance``: its share if all models, the fusion with them, were independent of each other given the true class, each
+  with its own confusions: see `mixed_signals.analysis.type_chances`.
+- ``stability``: how often single seeds give an utterance of this type the same type.
+- ``confirmed``, of ``misled by M``: how many are right with the model that was trained on the other modalities alone,
+  so that leaving out M mends them. Where one modality is left this is so by definition: it is the one that is right.
 """
 
 from __future__ import annotations
@@ -26,8 +33,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mixed_signals.analysis.findings import (
+    TYPES,
+    Answer,
+    Finding,
+    finding,
+    percent,
+    records,
+    side,
+    with_interval,
+)
+from mixed_signals.analysis.floors import depends_on_seed
+from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.models.intervals import mean_interval
+from mixed_signals.analysis.study import Study
+from mixed_signals.analysis.type_chances import chance_values
+from mixed_signals.models.intervals import group_codes, mean_interval
 
 FAMILIES = ("agree right", "follows", "fusion rescues", "agree wrong", "all wrong", "misled by", "harmed")
 
@@ -105,27 +126,210 @@ def utterance_types(panel: Panel) -> tuple[NDArray[np.object_], NDArray[np.float
     return types, (singles == types).mean(axis=(0, 1))
 
 
-def typology_table(panel: Panel, groups: ArrayLike | None = None) -> pd.DataFrame:
-    """Return the types that occur, their shares with group-jackknife intervals, and their stability over seeds.
+def typology_table(
+    panel: Panel, groups: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Return the share of each type beside its share by chance, and its stability over seeds.
 
     Parameters
     ----------
     panel : Panel
     groups : array-like of shape (N,) or None
         Group of each of ``panel.ids``.
+    resamples, seed : int
+        Of intervals and tests.
 
     Returns
     -------
     DataFrame
-        ``head, type, family, count, estimate, low, high, stability, n, n_groups, method``, where ``estimate`` is the
-        share; families in the order of `FAMILIES`, larger types first within one.
+        ``head, type, family, count, estimate, low, high, stability, chance, beyond_chance, beyond_low, beyond_high, p,
+        confirmed, n, n_groups, method``, where ``estimate`` is the share, ``beyond_chance`` the share minus that by
+        chance, `p` of its being 0, and ``confirmed`` a count (NaN for all other types and where the run lacks the
+        model). Families in the order of `FAMILIES`, larger types first within one. Types that do not occur are there
+        if by chance at least one utterance would be of them.
     """
+    codes = group_codes(groups, len(panel.ids))
     types, stability = utterance_types(panel)
+    labels = {model: panel.mean(model).argmax(axis=-1) for model in panel.models}
+    chances = chance_values(
+        panel.truth, [labels[m] for m in panel.unimodals], labels[FUSION], panel.unimodals
+    )
+    confirmed = confirmations(panel, types)
+    drawn = {"resamples": resamples, "seed": seed}
     rows = []
-    for name in sorted(set(types)):
+    for name, chance in chances.items():
         mine = types == name
+        if not mine.any() and chance.sum() < 1:
+            continue
+        share = mean_interval(mine, codes, limits=(0, 1), **drawn)
+        beyond = mean_interval(mine - chance, codes, limits=(-1, 1), **drawn)
+        test = sign_flip(mine - chance, codes, draws=resamples, seed=seed)
         row = {"head": panel.head, "type": name, "family": family([name])[0], "count": int(mine.sum())}
-        share = vars(mean_interval(mine, groups, limits=(0, 1)))
-        rows.append({**row, **share, "stability": float(stability[mine].mean())})
+        row |= {"estimate": share.estimate, "low": share.low, "high": share.high}
+        row |= {"stability": float(stability[mine].mean()) if mine.any() else np.nan}
+        row |= {"chance": float(chance.mean()), "beyond_chance": beyond.estimate}
+        row |= {"beyond_low": beyond.low, "beyond_high": beyond.high, "p": test.p}
+        row |= {"confirmed": float(confirmed[mine].sum()) if np.isfinite(confirmed[mine]).any() else np.nan}
+        rows.append(
+            row | {"n": share.n, "n_groups": share.n_groups, "method": f"{share.method}; {test.method}"}
+        )
     rows.sort(key=lambda row: (FAMILIES.index(row["family"]), -row["count"], row["type"]))
     return pd.DataFrame(rows)
+
+
+def misleading(panel: Panel, types: ArrayLike) -> dict[str, tuple[str, ...]]:
+    """Return, for each type ``misled by M`` among some, the other modalities."""
+    stem = "misled by "
+    names = sorted({str(t) for t in np.unique(np.asarray(types, dtype=str)) if str(t).startswith(stem)})
+    found = {}
+    for name in names:
+        members = name.removeprefix(stem).split("+")
+        found[name] = tuple(m for m in panel.unimodals if m not in members)
+    return found
+
+
+def confirmations(panel: Panel, types: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return whether the model without M is right (1 or 0) on utterances misled by M, shape (N,).
+
+    NaN for other types, and where the run has no such model.
+    """
+    confirmed = np.full(len(types), np.nan)
+    for name, rest in misleading(panel, types).items():
+        try:
+            model = panel.model_of(rest)
+        except KeyError:
+            continue
+        mine = types == name
+        confirmed[mine] = panel.mean(model)[mine].argmax(axis=-1) == panel.truth[mine]
+    return confirmed
+
+
+def confirmation_table(
+    panel: Panel, groups: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Return how often the model without M is right on the utterances that are misled by M.
+
+    Parameters
+    ----------
+    panel, groups, resamples, seed
+        As for `typology_table`.
+
+    Returns
+    -------
+    DataFrame
+        ``head, type, without, by_definition, count, confirmed, estimate, low, high, n, n_groups, method``: `without`
+        names the model, ``confirmed`` of ``count`` utterances are, and ``estimate`` is their share. No row where the
+        run has no such model.
+    """
+    codes = group_codes(groups, len(panel.ids))
+    types, _ = utterance_types(panel)
+    confirmed = confirmations(panel, types)
+    rows = []
+    for name, rest in misleading(panel, types).items():
+        mine = (types == name) & np.isfinite(confirmed)
+        if mine.any():
+            share = mean_interval(confirmed[mine], codes[mine], limits=(0, 1), resamples=resamples, seed=seed)
+            row = {
+                "head": panel.head,
+                "type": name,
+                "without": "+".join(rest),
+                "by_definition": len(rest) == 1,
+            }
+            rows.append(row | {"count": share.n, "confirmed": int(confirmed[mine].sum()), **vars(share)})
+    columns = ["head", "type", "without", "by_definition", "count", "confirmed"]
+    columns += ["estimate", "low", "high", "n", "n_groups", "method"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def evaluate(study: Study, panel: Panel) -> Answer:
+    """Return what the fusion of one head made of its modalities.
+
+    Parameters
+    ----------
+    study : Study
+    panel : Panel
+        One of the study's.
+
+    Returns
+    -------
+    Answer
+        Tables ``typology`` (see `typology_table`), ``confirmed`` (see `confirmation_table`) and ``types``, one row for
+        each utterance: ``head, utterance_id, type, family, stability, confirmed``.
+    """
+    if panel.kind == "interval":
+        return Answer(notes=[f"{panel.head}: the typology needs classes; the target is interval."])
+    drawn = {"resamples": study.resamples, "seed": study.seed}
+    typology = typology_table(panel, panel.groups, **drawn)
+    confirmed = confirmation_table(panel, panel.groups, **drawn)
+    types, stability = utterance_types(panel)
+    by_utterance = pd.DataFrame(
+        {
+            "head": panel.head,
+            "utterance_id": panel.ids,
+            "type": types,
+            "family": family(types),
+            "stability": stability,
+            "confirmed": pd.array(confirmations(panel, types)).astype("boolean"),
+        }
+    )
+    lacking = {
+        "+".join(rest): name
+        for name, rest in misleading(panel, types).items()
+        if name not in set(confirmed["type"])
+    }
+    notes = [
+        f"{panel.head}: no {name!r} can be confirmed, since the run has no model of {model} (fit-heads trains all "
+        "without --subsets)."
+        for model, name in lacking.items()
+    ]
+    if len(panel.seeds) < 2 and depends_on_seed(panel):
+        notes.append(f"{panel.head} has one seed: the types' stability is not known.")
+    return Answer(
+        tables={"typology": typology, "confirmed": confirmed, "types": by_utterance},
+        findings=[*type_findings(typology), *_confirmation_findings(confirmed)],
+        notes=notes,
+        methods=[
+            "Utterances were typed by which models were right and which gave the fusion's label; shares stand beside "
+            "those of models with the same confusions that are independent given the true class, summed over all "
+            "combinations of labels."
+        ],
+    )
+
+
+def type_findings(typology: pd.DataFrame) -> list[Finding]:
+    """Return findings on the share of each type (see `typology_table`)."""
+    says = {
+        "agree right": "all modalities and the fusion are right",
+        "fusion rescues": "the fusion is right although no modality is",
+        "agree wrong": "all modalities give one and the same wrong label and the fusion is wrong",
+        "all wrong": "all modalities are wrong, in different ways, and so is the fusion",
+        "harmed": "some modality is right and none gives the fusion's wrong label",
+    }
+    findings = []
+    for row in records(typology):
+        named = row["type"].removeprefix(row["family"]).strip()
+        right = "right" if row["family"] == "follows" else "wrong"
+        what = says.get(row["type"]) or f"the fusion is {right} with {named} against the rest"
+        steady = f" (same type in {row['stability']:.0%} of single seeds)" if row["stability"] >= 0 else ""
+        beyond = {name: row[column] for name, column in _BEYOND.items()}
+        where = side(beyond, 0.0) or "beside"
+        said = (
+            f"{row['head']}: in {with_interval(row, '%')} of utterances {what}{steady}; that is {where} the "
+            f"{percent(row['chance'])} of independent models with the same mistakes."
+        )
+        findings.append(finding(TYPES, f"{row['type']}, share", row, said))
+    return findings
+
+
+_BEYOND = {"estimate": "beyond_chance", "low": "beyond_low", "high": "beyond_high"}
+
+
+def _confirmation_findings(confirmed: pd.DataFrame) -> list[Finding]:
+    findings = []
+    for row in records(confirmed[~confirmed["by_definition"].astype(bool)]):
+        said = (
+            f"{row['head']}: of {row['count']} utterances {row['type']}, the model of {row['without']} alone is right "
+            f"on {row['confirmed']}, {with_interval(row, '%')}: there {row['type']} is confirmed."
+        )
+        findings.append(finding(TYPES, f"{row['type']}, confirmed", row, said))
+    return findings

@@ -152,6 +152,9 @@ class _Attention(BaseHead):
         inputs, present = self._tensors(X, torch.float32)
         inputs, present = [x.to(device) for x in inputs], present.to(device)
         targets = torch.from_numpy(encoded.astype(np.float32)).to(device)
+        weights = None
+        if problem.weights is not None:
+            weights = torch.from_numpy(problem.weights[rows].astype(np.float32)).to(device)
         held_inputs, held_present = [x[held] for x in inputs], present[held]
 
         best = -np.inf
@@ -171,7 +174,8 @@ class _Attention(BaseHead):
                 network.train()
                 for batch in torch.from_numpy(visits.permutation(train)).to(device).split(self.batch_size):
                     outputs, _ = network([x[batch] for x in inputs], present[batch])
-                    loss = _loss(self.coding_, outputs, targets[batch])
+                    own = None if weights is None else weights[batch]
+                    loss = _loss(self.coding_, outputs, targets[batch], own)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
@@ -317,14 +321,18 @@ class GatedAttentionRegressor(RegressorHead, _Attention):
         return self._decoded(X)
 
 
-def _loss(coding: Coding, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean over rows of `Coding.losses`."""
+def _loss(
+    coding: Coding, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the mean over rows of `Coding.losses`, each times its weight where there are weights (B,)."""
+    reduction = "mean" if weights is None else "none"
     if coding.link == "softmax":
-        return functional.cross_entropy(outputs, targets)
-    if coding.link == "identity":
-        return 0.5 * functional.mse_loss(outputs, targets)
-    losses = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
-    return losses.sum(dim=1).mean()
+        losses = functional.cross_entropy(outputs, targets, reduction=reduction)
+    elif coding.link == "identity":
+        losses = 0.5 * functional.mse_loss(outputs, targets, reduction=reduction)
+    else:
+        losses = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(dim=1)
+    return losses.mean() if weights is None else (losses.flatten() * weights).mean()
 
 
 def _evaluated(

@@ -44,6 +44,10 @@ class Problem:
         Rows of one group stay together in inner folds.
     votes : ndarray, shape (N, K), optional
         Votes for each class, in the order of the heads' `classes`.
+    weights : ndarray of float64, shape (N,), optional
+        What the losses of training rows are multiplied by: at least 0, with mean 1 or so (twice the weights are half
+        the penalty). Nothing else is weighted: a row of weight 0 still has its part in standardisation and bins, and
+        losses of rows that inner folds hold out count the same, since tested rows do.
     splits : dict
         The inner folds that were made so far; heads that ask for the same get the same.
     """
@@ -53,12 +57,17 @@ class Problem:
     blocks: dict[str, tuple[int, int]]
     groups: np.ndarray | None = None
     votes: np.ndarray | None = None
+    weights: np.ndarray | None = None
     splits: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def present(self) -> dict[str, np.ndarray]:
         """For each modality which rows have a value in it, shape (N,), bool."""
         return {name: np.isfinite(self.X[:, a:b]).any(axis=1) for name, (a, b) in self.blocks.items()}
+
+    def weights_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the weights of some rows (n,), 1 where none are given; float64."""
+        return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
 
 class Fit(NamedTuple):
@@ -94,12 +103,16 @@ class Fit(NamedTuple):
         Raises
         ------
         ValueError
-            If there is no such row, or they hold one class only.
+            If there is no such row, none with a weight above 0, or they hold one class only.
         """
         seen = np.logical_or.reduce([problem.present[name] for name in self.modalities])
         rows = self.rows[seen[self.rows]]
         if not len(rows):
-            raise ValueError(f"no training row has {' or '.join(self.modalities)}")
+            raise ValueError(
+                f"no training row has {' or '.join(self.modalities)}; leave it out (--subsets), or make other folds"
+            )
+        if not problem.weights_of(rows).any():
+            raise ValueError(f"all training rows that have {' or '.join(self.modalities)} have weight 0")
         head, y = self.head, problem.y[rows]
         votes = None if problem.votes is None else problem.votes[rows]
         given = getattr(head, "classes", None)

@@ -125,11 +125,15 @@ def fit_block(
 ) -> Done:
     """Fit the heads of one block on its training rows, and predict its test rows."""
     began = time.perf_counter()
+    weights = None
+    if block.weights is not None:
+        weights = np.zeros(len(material.ids))
+        weights[block.train] = block.weights
     try:
-        choice = choose_features(material, block.train)
+        choice = choose_features(material, block.train, weights)
     except ValueError as error:
         raise UsageError(f"{block.place}: {error}") from error
-    problem = material.problem(choice)
+    problem = material.problem(choice, weights)
     fits = []
     for member in block.members:
         widths = [problem.blocks[m][1] - problem.blocks[m][0] for m in member.subset]

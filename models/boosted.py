@@ -256,10 +256,11 @@ def read_booster(path: str) -> Any:
 
 
 class _Quantised(NamedTuple):
-    """Rows as trees see them, and their encoded targets, shape (n, width)."""
+    """Rows as trees see them, their encoded targets, shape (n, width), and their weights, shape (n, 1)."""
 
     matrix: QuantileDMatrix
     encoded: np.ndarray
+    weights: np.ndarray | None
 
 
 @dataclass
@@ -299,7 +300,8 @@ class _Rows:
         # Labels are there to tell how many outputs there are; of a softmax that is `num_class`.
         label = None if self.coding.link == "softmax" else encoded
         matrix = QuantileDMatrix(self.vectors[some], label=label, max_bin=self.max_bin, nthread=1, ref=cuts)
-        return _Quantised(matrix, encoded)
+        given = self.problem.weights
+        return _Quantised(matrix, encoded, None if given is None else given[self.rows[some], None])
 
 
 class _Growing:
@@ -307,7 +309,10 @@ class _Growing:
 
     def __init__(self, head: _BoostedTrees, data: _Quantised, seed: Sequence[int]) -> None:
         self.data, self.link = data, head.coding_.link
-        self.intercept = data.encoded.mean(axis=0)
+        if data.weights is None:
+            self.intercept = data.encoded.mean(axis=0)
+        else:
+            self.intercept = (data.weights * data.encoded).sum(axis=0) / data.weights.sum()
         if self.link != "identity":
             half = 0.5 / len(data.encoded)
             shares = self.intercept.clip(half, 1 - half)  # none is 0 or 1
@@ -344,9 +349,12 @@ class _Growing:
         else:
             p = softmax(z, axis=1) if self.link == "softmax" else expit(z)
             gradient, curvature = p - encoded, (2 if self.link == "softmax" else 1) * p * (1 - p)
+        curvature = curvature.clip(1e-16)
+        if self.data.weights is not None:  # not in the matrix, where they would move the cuts
+            gradient, curvature = self.data.weights * gradient, self.data.weights * curvature
         self.booster.boost(
             self.data.matrix,
             self.booster.num_boosted_rounds(),
             grad=gradient.astype(np.float32),
-            hess=curvature.clip(1e-16).astype(np.float32),
+            hess=curvature.astype(np.float32),
         )

@@ -22,8 +22,16 @@ from mixed_signals.models.material import Choice, Material
 CHOSEN = "chosen"
 
 
-def choose_features(material: Material, train: np.ndarray) -> Choice:
-    """Return for each modality which of its candidates the training rows (of the material) speak for."""
+def choose_features(material: Material, train: np.ndarray, weights: np.ndarray | None = None) -> Choice:
+    """Return for each modality which of its candidates the training rows (of the material) speak for.
+
+    Parameters
+    ----------
+    material : Material
+    train : ndarray of int
+    weights : ndarray, shape (N,), optional
+        Of the material's rows; see `Problem`.
+    """
     open_to_choice = {m: c for m, c in material.candidates.items() if len(c) > 1}
     if not open_to_choice:
         return {}
@@ -31,7 +39,7 @@ def choose_features(material: Material, train: np.ndarray) -> Choice:
     losses: dict[str, list[float]] = {}
     for modality, candidates in open_to_choice.items():
         blocks = {str(number): (c.start, c.stop) for number, c in enumerate(candidates)}
-        problem = Problem(material.X, material.y, blocks, material.groups, material.votes)
+        problem = Problem(material.X, material.y, blocks, material.groups, material.votes, weights)
         fits = [
             Fit(
                 spec.make(material.kind, material.classes, {modality: (0, c.stop - c.start)}),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PLAIN = [name for name, kind in HEADS.items() if not kind.fusion]
 _FUSION = [name for name, kind in HEADS.items() if kind.fusion]
+_MOST_CLASSES = 20  # of numbers that are taken for classes without a word
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 app = make_app()
@@ -58,7 +59,9 @@ def fit_heads(
         list[str] | None,
         typer.Option(metavar="A+B", help="Subsets of modalities, e.g. text,text+audio. (default: all)"),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Folds; no group stands on both sides of one.")] = 5,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Folds; no group stands on both sides of one. (default: 5)")
+    ] = None,
     partitions: Annotated[
         int, typer.Option(min=1, help="Repeat the whole with this many ways of making folds.")
     ] = 1,
@@ -130,6 +133,7 @@ def fit_heads(
     views = _views(opened, _features(opened, features), target, missing)
     first = views[0]
     column = _group(first, group)
+    _note_numbers(first)
     made = _folds(first, split, folds, partitions, column)
     options: dict[str, Any] = {
         "subsets": [tuple(value.split("+")) for value in split_values(subsets)] or "all",
@@ -261,29 +265,50 @@ def _group(views: Views, group: str | None) -> str | None:
     if group == "none":
         return None
     if group is None and views.groups is None:
-        stderr().print(
-            "note: the corpus has no groups, so rows of one speaker may be trained and tested on (--group COLUMN "
-            "keeps them apart)",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
+        _note(
+            "the corpus has no groups, so rows of one speaker may be trained and tested on (--group COLUMN keeps them "
+            "apart)"
         )
         return None
     return group or "group"
 
 
-def _folds(views: Views, split: str | None, n_folds: int, partitions: int, group: str | None) -> list[Fold]:
+def _note_numbers(views: Views) -> None:
+    """Say so where classes look like values of an interval target that nobody declared."""
+    if views.kind != "nominal" or len(views.classes) <= _MOST_CLASSES:
+        return
+    try:
+        [float(name) for name in views.classes]
+    except ValueError:
+        return
+    _note(
+        f"{views.target} has {len(views.classes)} classes, all of them numbers; if they are values, declare it as "
+        f"interval when the corpus is imported (--target {views.target}=interval)"
+    )
+
+
+def _note(text: str) -> None:
+    stderr().print(f"note: {text}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _folds(
+    views: Views, split: str | None, n_folds: int | None, partitions: int, group: str | None
+) -> list[Fold]:
     from mixed_signals.store import folds as make_folds
     from mixed_signals.store import predefined_folds
 
     if split is not None:
+        if n_folds is not None:
+            raise UsageError(
+                f"--folds: column {split!r} says what the folds are; leave out --folds, or --split"
+            )
         if partitions > 1:
             raise UsageError("--partitions: a predefined split (--split) is one partition")
         return predefined_folds(views, split)
     return [
         fold
         for partition in range(partitions)
-        for fold in make_folds(views, n_folds, group=group, partition=partition)
+        for fold in make_folds(views, n_folds or 5, group=group, partition=partition)
     ]
 
 

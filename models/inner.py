@@ -32,7 +32,8 @@ def inner_folds(
     Returns
     -------
     list of (ndarray, ndarray)
-        Rows of `problem`. Only those pairs in which every class that has labels is trained on; empty if there is none.
+        Rows of `problem`. Only those pairs in which every class that has labels (of rows with a weight, where there are
+        weights) is trained on; empty if there is none.
     """
     key = (rows.tobytes(), coding.kind, n_folds, seed)
     if key not in problem.splits:
@@ -48,7 +49,8 @@ def _split(
 
     codes = strata(kind, problem.y[rows])
     classed = kind in ("nominal", "ordinal")
-    n_classes = codes.max() + 1
+    weighty = problem.weights_of(rows) > 0
+    n_classes = len(np.unique(codes[weighty]))
     group_codes = None
     if problem.groups is not None:
         group_codes = np.unique(problem.groups[rows], return_inverse=True)[1]
@@ -71,5 +73,7 @@ def _split(
     return [
         (rows[train], rows[held])
         for train, held in pairs
-        if len(held) and len(train) and (not classed or len(np.unique(codes[train])) == n_classes)
+        if len(held)
+        and weighty[train].any()
+        and (not classed or len(np.unique(codes[train[weighty[train]]])) == n_classes)
     ]

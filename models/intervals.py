@@ -1,16 +1,31 @@
-"""Intervals for statistics of grouped utterances: the delete-a-group jackknife.
+"""Intervals for statistics of grouped utterances: bootstrap-t over groups, or the delete-a-group jackknife.
 
 Conventions
 -----------
-Utterances of one group (speaker, dialog) are not independent, so whole groups are deleted, never rows. With
-``G`` groups, ``t`` the statistic of all utterances and ``t_g`` the one without group ``g``::
+Utterances of one group (speaker, dialog) are not independent, so whole groups are resampled or deleted, never rows.
+Utterances without a group are each a group of their own. How many groups ``G`` there are decides what is done:
 
-    variance = (G - 1) / G * sum_g (t_g - t)^2
-    interval = t -+ quantile_of_student_t(G - 1) * sqrt(variance)
+- 40 and more: bootstrap-t over groups (Efron 1981, Canadian Journal of Statistics 9; Davison and Hinkley 1997,
+  Bootstrap Methods and Their Application). In each of ``B`` resamples ``G`` groups are drawn with replacement, group
+  ``g`` ``w_bg`` times, and the statistic ``t_b`` is studentised by its own linearised standard error, which for a
+  function ``f`` of the sums ``s_g`` of groups, with ``T_b = sum_g w_bg s_g``, is::
 
-This is the cluster jackknife "CV3" (MacKinnon, Nielsen and Webb 2023, Journal of Applied Econometrics 38),
-centred on the estimate. With fewer than `FEWEST_GROUPS` groups the estimate stands alone. Utterances without a
-group are each a group of their own.
+      se_b^2 = G / (G - 1) * sum_g w_bg (f'(T_b) . (s_g - T_b / G))^2
+      z_b = (t_b - t) / se_b
+      interval = t - (k-th largest z) * se  to  t - (k-th smallest z) * se,  k = (B + 1) (1 - level) / 2
+
+  More than `MOST_BLOCKS` groups are put together at random, whole, into that many blocks.
+- 8 to 39: delete-a-group jackknife. With ``t_g`` the statistic without group ``g``::
+
+      se^2 = (G - 1) / G * sum_g (t_g - t)^2
+      interval = t -+ quantile_of_student_t(G - 1) * se
+
+  This is the cluster jackknife "CV3" (MacKinnon, Nielsen and Webb 2023, Journal of Applied Econometrics 38), centred
+  on the estimate.
+- Fewer: the estimate stands alone.
+
+Percentile intervals of resampled groups are not used: with few groups they cover far less than they say.
+Statistics that are no function of sums (`group_jackknife`, `blocks_jackknife`) get the jackknife from 8 groups on.
 
 All intervals are conditional on the trained models: they say what other groups from the same population would
 change, not what training again would.
@@ -20,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +45,12 @@ from scipy.sparse import csr_array
 from scipy.stats import t as student_t
 
 FEWEST_GROUPS = 8
+FEWEST_RESAMPLED = 40
 MOST_DELETIONS = 200
+MOST_BLOCKS = 500
+MOST_UNDEFINED = 0.02
+_MOST_PAIRED = 6  # columns of which all products are summed: cheaper than each group's influence
+_STEP = 1e-5  # of numerical derivatives, in standard errors of what is summed
 
 Limits = tuple[float, float]
 UNLIMITED: Limits = (-np.inf, np.inf)
@@ -86,7 +107,7 @@ def group_jackknife(
     level: float = 0.95,
     limits: Limits = UNLIMITED,
 ) -> Interval:
-    """Return the interval of any statistic, computed anew without each group in turn.
+    """Return the interval of any statistic, computed anew without each group in turn, however many groups there are.
 
     Parameters
     ----------
@@ -155,37 +176,139 @@ def blocks_jackknife(
     ]
 
 
-def sums_jackknife(
+def sums_interval(
     function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     columns: ArrayLike,
     groups: ArrayLike | None = None,
     *,
     level: float = 0.95,
     limits: Limits = UNLIMITED,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Return the interval of a statistic that depends on the utterances through column sums alone.
 
-    The same numbers as `group_jackknife` up to `MOST_DELETIONS` groups, without visiting the utterances again for
-    each group.
+    Bootstrap-t over groups or, with fewer than `FEWEST_RESAMPLED` of them, the delete-a-group jackknife. The jackknife
+    also stands in, and `method` says so, where the bootstrap-t is undefined in more than `MOST_UNDEFINED` of the
+    resamples (a denominator is 0, or nothing varies).
 
     Parameters
     ----------
     function : callable
-        Maps sums of shape ``(..., K)`` to statistics of shape ``(...)``.
+        Maps sums of shape ``(..., K)`` to statistics of shape ``(...)``, smoothly.
     columns : array-like of shape (n, K)
         What is summed over utterances.
     groups, level, limits
-        As for `group_jackknife`; every group is deleted, however many there are.
+        As for `group_jackknife`; the jackknife deletes every group, however many there are.
+    resamples, seed : int
+        Of the bootstrap-t. Intervals of the same number of groups share their resamples.
     """
     values = np.asarray(columns, dtype=np.float64)
     n = len(values)
     sums = sums_by(group_codes(groups, n), values)
     n_groups = len(sums)
-    total = sums.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
+        total = sums.sum(axis=0)
         estimate = float(function(total)) if n else np.nan
-        deleted = function(total - sums) if n_groups >= FEWEST_GROUPS else None
-    return _finish(estimate, deleted, n, n_groups, "groups", level, limits)
+        if n_groups < FEWEST_GROUPS or not np.isfinite(estimate):
+            return _finish(estimate, None, n, n_groups, "groups", level, limits)
+        why = ""
+        if n_groups >= FEWEST_RESAMPLED:
+            found = _bootstrap_t(function, _in_blocks(sums, seed), level, resamples, seed)
+            if not isinstance(found, str):
+                unit = "groups" if n_groups <= MOST_BLOCKS else f"groups in {MOST_BLOCKS} blocks"
+                method = f"{level:.0%} bootstrap-t, {resamples} resamples of {n_groups} {unit}"
+                low, high = max(limits[0], found[0]), min(limits[1], found[1])
+                return Interval(estimate, low, high, n, n_groups, method)
+            why = f" ({found})"
+        deleted = function(total - sums)
+    return _finish(estimate, deleted, n, n_groups, f"groups{why}", level, limits)
+
+
+def _in_blocks(sums: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Return the sums of groups, or of random blocks of whole groups where there are too many, shape (G, K)."""
+    if len(sums) <= MOST_BLOCKS:
+        return sums
+    return sums_by(np.random.default_rng(seed).permutation(len(sums)) % MOST_BLOCKS, sums)
+
+
+@lru_cache(maxsize=8)
+def _resamples(n_groups: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return how often each resample has each group, shape (1 + B, G); the first has each once."""
+    drawn = np.random.default_rng(seed).integers(0, n_groups, (resamples, n_groups))
+    cells = drawn + n_groups * np.arange(1, resamples + 1)[:, None]
+    weights = np.bincount(cells.ravel(), minlength=(resamples + 1) * n_groups).astype(np.float64)
+    weights[:n_groups] = 1
+    weights.setflags(write=False)
+    return weights.reshape(resamples + 1, n_groups)
+
+
+def _bootstrap_t(
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    sums: NDArray[np.float64],
+    level: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float] | str:
+    """Return the ends of the interval, or why there are none."""
+    values, spread = _linearised(function, sums, _resamples(len(sums), resamples, seed))
+    estimate = values[0]
+    if spread[0] <= 1e-12 * max(1.0, abs(estimate)):
+        return "it does not vary between groups"
+    studentised = (values[1:] - estimate) / spread[1:]
+    undefined = 1 - np.isfinite(studentised).mean()
+    if undefined > MOST_UNDEFINED:
+        return f"the bootstrap-t is undefined in {undefined:.0%} of resamples"
+    studentised = np.sort(studentised[~np.isnan(studentised)])  # infinite ones are known to lie at an end
+    beyond = int((len(studentised) + 1) * (1 - level) / 2 + 1e-9)
+    if beyond < 1 or not np.isfinite(studentised[[beyond - 1, -beyond]]).all():
+        return "the bootstrap-t has too few resamples for this level"
+    highest, lowest = studentised[-beyond], studentised[beyond - 1]
+    return float(estimate - highest * spread[0]), float(estimate - lowest * spread[0])
+
+
+def _linearised(
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    sums: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the statistic in each resample and its linearised standard error (the infinitesimal jackknife).
+
+    Parameters
+    ----------
+    function : callable
+    sums : ndarray, shape (G, K)
+    weights : ndarray, shape (B, G)
+        How often each resample has each group.
+    """
+    n_groups = len(sums)
+    mean, spread = sums.mean(axis=0), sums.std(axis=0) * np.sqrt(n_groups)
+    moving = np.flatnonzero(spread > 1e-12 * np.abs(sums).sum(axis=0))
+    standard = (sums[:, moving] - mean[moving]) / spread[moving]
+    K = len(moving)
+    first, second = np.triu_indices(K) if K <= _MOST_PAIRED else (np.arange(K), np.arange(K))
+    both = weights @ np.hstack([standard, standard[:, first] * standard[:, second]])
+    moved_by, products = both[:, :K], both[:, K:] - both[:, first] * both[:, second] / n_groups
+
+    totals = np.tile(mean * n_groups, (len(weights), 1))
+    totals[:, moving] += moved_by * spread[moving]
+    values = function(totals)
+    varies = products[:, first == second] > 1e-9 / n_groups  # what is constant needs no derivative
+    slopes = np.zeros((len(weights), K))
+    for k, column in enumerate(moving):
+        step = totals.copy()
+        step[:, column] += _STEP * spread[column]
+        slopes[:, k] = np.where(varies[:, k], (function(step) - values) / _STEP, 0.0)
+
+    if K <= _MOST_PAIRED:
+        twice = np.where(first == second, 1, 2)
+        squares = (slopes[:, first] * slopes[:, second] * products) @ twice
+    else:
+        influence = slopes @ standard.T
+        influence -= (slopes * moved_by / n_groups).sum(axis=1)[:, None]
+        influence *= influence
+        squares = np.einsum("bg,bg->b", weights, influence)
+    return values, np.sqrt(np.maximum(squares, 0) * n_groups / (n_groups - 1))
 
 
 def sums_by(codes: NDArray[Any], columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,14 +324,16 @@ def mean_interval(
     *,
     level: float = 0.95,
     limits: Limits = UNLIMITED,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Return the mean over utterances (each counts once, whatever its group's size) with its interval.
 
     Parameters
     ----------
     values : array-like of shape (n,)
-    groups, level, limits
-        As for `group_jackknife`.
+    groups, level, limits, resamples, seed
+        As for `sums_interval`.
 
     Examples
     --------
@@ -218,7 +343,15 @@ def mean_interval(
     """
     x = np.asarray(values, dtype=np.float64)
     columns = np.column_stack([x, np.ones(len(x))])
-    return sums_jackknife(lambda s: s[..., 0] / s[..., 1], columns, groups, level=level, limits=limits)
+    return sums_interval(
+        lambda s: s[..., 0] / s[..., 1],
+        columns,
+        groups,
+        level=level,
+        limits=limits,
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def _finish(

@@ -96,7 +96,7 @@ def solve(
         Of the same rows.
     targets : Tensor, shape (P, width, N) or (1, width, N)
     weights : Tensor, shape (P, 1, N)
-        Row weights: 0 for a row that is held out.
+        Row weights, of which some are positive: 0 for a row that is held out.
     penalties : Tensor, shape (P,)
         Inverse strengths C.
     link : str

@@ -193,7 +193,7 @@ def _fit(
     targets = np.zeros((encoded.shape[1], len(fit.rows)))
     targets[:, place[kept]] = encoded.T
     axes = [axes_by_name[name] for name in fit.modalities]
-    system = _System(axes, head.coding_.link, targets, memory)
+    system = _System(axes, head.coding_.link, targets, problem.weights_of(fit.rows), memory)
 
     path = sorted(head.penalties)
     head.C_ = path[len(path) // 2]
@@ -222,11 +222,12 @@ def _fit(
 
 
 class _System(NamedTuple):
-    """The problems of one head: its matrix, its link, its targets (width, N), and the bytes to solve them in."""
+    """The problems of one head: its matrix, link, targets (width, N), row weights (N,), and bytes to solve them in."""
 
     axes: list[Axes]
     link: str
     targets: np.ndarray
+    row_weights: np.ndarray
     memory: int
 
     def solve(
@@ -256,7 +257,8 @@ class _System(NamedTuple):
             chosen = trained[first : first + at_a_time]
             weights = torch.zeros((len(chosen), 1, n), **like)
             for number, rows in enumerate(chosen):
-                weights[number, 0, torch.as_tensor(rows, device=weights.device)] = 1
+                own = torch.as_tensor(self.row_weights[rows], **like)
+                weights[number, 0, torch.as_tensor(rows, device=weights.device)] = own
             at = None
             if begin is not None:
                 W, b = (part[first : first + at_a_time].to(**like) for part in begin)

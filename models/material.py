@@ -72,18 +72,23 @@ class Material:
         """The modalities, in the order text, audio, video."""
         return tuple(self.candidates)
 
-    def problem(self, choice: Choice) -> Problem:
-        """Return what heads see when these candidates stand for the modalities."""
+    def problem(self, choice: Choice, weights: np.ndarray | None = None) -> Problem:
+        """Return what heads see when these candidates stand for the modalities, and rows have these weights (N,)."""
         blocks = {}
         for modality, candidates in self.candidates.items():
             chosen = candidates[choice.get(modality, 0)]
             blocks[modality] = (chosen.start, chosen.stop)
-        return Problem(self.X, self.y, blocks, self.groups, self.votes)
+        return Problem(self.X, self.y, blocks, self.groups, self.votes, weights)
 
     def features(self, subset: Iterable[str], choice: Choice) -> dict[str, dict[str, str]]:
         """Return name and recipe of the feature sets that a head of these modalities sees."""
         chosen = {modality: self.candidates[modality][choice.get(modality, 0)] for modality in subset}
         return {modality: {"name": c.name, "recipe": c.recipe} for modality, c in chosen.items()}
+
+
+def groups_named(views: Views, group: str | None) -> np.ndarray | None:
+    """Return the groups that a call names by their column; the corpus's own, if any, for ``"group"`` and None."""
+    return views.groups if group is None or group == "group" else views.groups_by(group)
 
 
 def material(

@@ -25,7 +25,7 @@ import pandas as pd
 
 from mixed_signals.models.areas import auroc as auroc
 from mixed_signals.models.areas import mean_areas
-from mixed_signals.models.intervals import Interval, blocks_jackknife, sums_by, sums_jackknife
+from mixed_signals.models.intervals import Interval, blocks_jackknife, sums_by, sums_interval
 from mixed_signals.models.measures import MEASURES, indicators
 from mixed_signals.store.predictions import METRIC_COLUMNS, read_outcomes
 
@@ -73,7 +73,7 @@ def score_model(
     results = {}
     for name, make in MEASURES[kind].items():
         measure = make(truth, outputs)
-        results[name] = sums_jackknife(measure.function, measure.columns, unit, limits=measure.limits)
+        results[name] = sums_interval(measure.function, measure.columns, unit, limits=measure.limits)
     if kind in _AREAS:
         fold = rows.groupby(["partition", "fold"], sort=False).ngroup().to_numpy()
         results |= zip(_AREAS[kind], _areas(truth, outputs, fold, unit), strict=False)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
 from mixed_signals.models.heads import HeadSpec
 from mixed_signals.models.material import Material, Subset
 from mixed_signals.store import Fold, UsageError, Views
+
+Weights = Mapping[tuple[int, int], np.ndarray]
+"""For each (partition, fold) the weights of its training rows, in their order."""
 
 EVERYTHING = -1  # the fold number of heads that are trained on all rows and tested on none
 # How many subsets of modalities are trained in one block: heads that share large products stay together, those that
@@ -46,6 +50,8 @@ class Block:
     train, test : ndarray of int
         Rows of the material.
     members : tuple of Member
+    weights : ndarray, shape (len(train),), optional
+        Of the training rows; see `Problem`.
     """
 
     base: str
@@ -54,6 +60,7 @@ class Block:
     train: np.ndarray
     test: np.ndarray
     members: tuple[Member, ...]
+    weights: np.ndarray | None = None
 
     @property
     def key(self) -> str:
@@ -83,6 +90,26 @@ def all_subsets(modalities: Sequence[str]) -> list[Subset]:
     return [subset for size in range(1, len(modalities) + 1) for subset in combinations(modalities, size)]
 
 
+def named_subsets(modalities: Sequence[str], subsets: str | Sequence[Subset]) -> list[Subset]:
+    """Return the subsets that a call names, or all, each with its modalities in their given order.
+
+    Raises
+    ------
+    UsageError
+        If one has an unknown modality or none, or comes twice, or there is no subset.
+    """
+    if subsets == "all":
+        return all_subsets(modalities)
+    chosen = []
+    for subset in subsets:
+        if unknown := set(subset) - set(modalities):
+            raise UsageError(f"subset {'+'.join(subset)}: no {unknown.pop()!r} among {', '.join(modalities)}")
+        chosen.append(tuple(m for m in modalities if m in subset))
+    if not chosen or len(set(chosen)) < len(chosen) or () in chosen:
+        raise UsageError("name at least one subset of modalities, each once and none empty")
+    return chosen
+
+
 def plan(
     material: Material,
     specs: Sequence[HeadSpec],
@@ -92,6 +119,7 @@ def plan(
     orders: int,
     *,
     refit: bool,
+    weights: Weights | None = None,
 ) -> list[Block]:
     """Return the blocks of a sweep, those first that take longest.
 
@@ -107,6 +135,8 @@ def plan(
         How many orders of the training rows each seed is trained in.
     refit : bool
         Whether heads are also trained on all rows.
+    weights : mapping, optional
+        Those of each fold's training rows, as `check_weights` returns them.
     """
     position = {utterance: row for row, utterance in enumerate(material.ids)}
 
@@ -130,7 +160,8 @@ def plan(
                     for subset in chunk
                     for order, seed in _replicates(spec, material.kind, seeds, orders)
                 )
-                blocks.append(Block(base, part, fold, train, test, members))
+                own_weights = None if weights is None else weights[fold.partition, fold.fold]
+                blocks.append(Block(base, part, fold, train, test, members, own_weights))
     if idle := [spec.base for spec in specs if spec.base not in {block.base for block in blocks}]:
         raise UsageError(f"head {idle[0]!r} needs two modalities or more, and no subset has them")
     return sorted(blocks, key=lambda block: -sum(len(member.subset) for member in block.members))
@@ -171,6 +202,41 @@ def check_folds(folds: Sequence[Fold], ids: np.ndarray) -> None:
                 f"fold {fold.fold} of partition {fold.partition} names an utterance twice; "
                 "make folds with mixed_signals.store.folds"
             )
+
+
+def check_weights(weights: Mapping[tuple[int, int], pd.Series], folds: Sequence[Fold]) -> Weights:
+    """Return the weights of each fold's training rows, in the order of its `train_ids`.
+
+    Parameters
+    ----------
+    weights : mapping of (partition, fold) to Series
+        Weights by utterance id; those of other utterances than the fold's training rows are passed over.
+    folds : sequence of Fold
+
+    Raises
+    ------
+    UsageError
+        If a fold or a training row has no weight, one is negative or not finite, or all of a fold are 0.
+    """
+    found = {}
+    for fold in folds:
+        key = fold.partition, fold.fold
+        place = f"weights of fold {fold.fold} of partition {fold.partition}"
+        if key not in weights:
+            raise UsageError(f"{place}: none are given; give a Series by utterance id under the key {key}")
+        given = weights[key]
+        if not given.index.is_unique:
+            raise UsageError(f"{place}: an utterance has two; give one for each")
+        own = given.reindex(fold.train_ids).to_numpy(dtype=np.float64)
+        if (bad := ~(np.isfinite(own) & (own >= 0))).any():
+            raise UsageError(
+                f"{place}: {int(bad.sum())} training rows have none, or one below 0, e.g. "
+                f"{list(fold.train_ids[bad][:3])}; give each training row a number of at least 0"
+            )
+        if not own.any():
+            raise UsageError(f"{place}: all are 0; at least one training row must count")
+        found[key] = own
+    return found
 
 
 def shared_groups(

@@ -36,7 +36,7 @@ def fit_networks(problem: Problem, fits: Sequence[Fit], device: str, memory: int
     last = []
     for one in begun:
         one.learn_from([task.trainee for task in scouts[one.key]])
-        last.append(one.task())
+        last.append(one.task(problem))
     _train(last, problem, device, memory)
     for one, task in zip(begun, last, strict=True):
         head = one.fit.head
@@ -84,7 +84,8 @@ class _Begun(NamedTuple):
             : head.n_scouts
         ]:
             targets = self.encoded[place[trained]]
-            trainee = self._trainee((head.order, _SCOUT), targets, np.ones(len(trained)), head.max_epochs)
+            weights = problem.weights_of(trained)
+            trainee = self._trainee((head.order, _SCOUT), targets, weights, head.max_epochs)
             yield _Task(head, trained, replace(trainee, held_targets=self.encoded[place[held]]), held)
 
     def learn_from(self, scouts: Sequence[Trainee]) -> None:
@@ -98,14 +99,13 @@ class _Begun(NamedTuple):
             head.inner_loss_ = float(head.coding_.losses(outputs, targets).mean())
             head.temperature_ = _temperature(head.coding_, outputs, targets)
 
-    def task(self) -> _Task:
+    def task(self, problem: Problem) -> _Task:
         """Return the head's own training, on all its rows; those that it cannot see weigh nothing."""
         seen = np.isin(self.fit.rows, self.rows)
         targets = np.zeros((len(seen), self.encoded.shape[1]))
         targets[seen] = self.encoded
-        trainee = self._trainee(
-            (self.head.random_state, _HEAD), targets, seen.astype(float), self.head.n_epochs_
-        )
+        weights = seen * problem.weights_of(self.fit.rows)
+        trainee = self._trainee((self.head.random_state, _HEAD), targets, weights, self.head.n_epochs_)
         return _Task(self.head, self.fit.rows, trainee)
 
     def _trainee(

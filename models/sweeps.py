@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mixed_signals.models.base import MEMORY
 from mixed_signals.models.blocks import Done, run_blocks
 from mixed_signals.models.gathering import add_chosen, gates_table, predictions_table, tested_heads
 from mixed_signals.models.heads import HeadSpec, head_spec
 from mixed_signals.models.keeping import KeptHead, check_call
-from mixed_signals.models.material import Material, Subset, fingerprint, material
+from mixed_signals.models.material import Material, Subset, fingerprint, groups_named, material
 from mixed_signals.models.metrics import score, seed_spread
-from mixed_signals.models.plan import all_subsets, check_folds, plan, shared_groups, trained_rows
+from mixed_signals.models.plan import (
+    check_folds,
+    check_weights,
+    named_subsets,
+    plan,
+    shared_groups,
+    trained_rows,
+)
 from mixed_signals.models.sentinels import group_majority, majority
 from mixed_signals.store import Fold, Run, UsageError, Views
 from mixed_signals.store import folds as make_folds
@@ -43,6 +51,7 @@ def sweep(
     normalize: bool = False,
     choose: bool = False,
     refit: bool = False,
+    weights: Mapping[tuple[int, int], pd.Series] | None = None,
     device: str = "cpu",
     n_jobs: int | None = None,
     memory: int = MEMORY,
@@ -80,6 +89,9 @@ def sweep(
         Whether to add the model ``chosen``: in each fold the head that did best on rows held out of its training rows.
     refit : bool
         Whether to fit each head on all rows as well, for `predict`.
+    weights : mapping of (partition, fold) to Series, optional
+        What the losses of each fold's training rows are multiplied by, by utterance id; see `Problem` for what they
+        change and what not. A fold's weights must come from its training rows alone.
     device : str
         Where heads are trained that can be trained elsewhere than on the CPU: ``"cpu"``, ``"cuda"``.
     n_jobs : int, optional
@@ -103,8 +115,8 @@ def sweep(
     Raises
     ------
     UsageError
-        If a head, modality or setting is unknown, a head does not learn such a target, there is no seed, or folds are
-        refused.
+        If a head, modality or setting is unknown, a head does not learn such a target, there is no seed, folds are
+        refused, or a training row has no weight where some are given.
     """
     started = time.perf_counter()
     several = [views] if isinstance(views, Views) else list(views)
@@ -113,11 +125,16 @@ def sweep(
     for spec in specs:
         spec.cls(first.kind)
     _check_device(device)
-    chosen_subsets = _subsets(first, subsets)
+    chosen_subsets = named_subsets(first.modalities, subsets)
     _check_numbers(specs, seeds, orders)
     folds = list(folds if folds is not None else make_folds(first, group=group))
-    groups = first.groups if group is None or group == "group" else first.groups_by(group)
+    groups = groups_named(first, group)
     check_folds(folds, first.ids)
+    if weights is not None and refit:
+        raise UsageError(
+            "weights are given for each fold, and refit fits on all rows: leave one of the two out"
+        )
+    checked = None if weights is None else check_weights(weights, folds)
     overrides = [
         *shared_groups(folds, first.ids, groups, allowed=allow_shared_groups),
         *trained_rows(several, folds, allowed=allow_trained_rows),
@@ -127,7 +144,7 @@ def sweep(
             f"features are normalised by {group or 'group'} over all its rows, tested ones among them: transductive"
         )
     shared = material(several, groups, normalize=normalize)
-    blocks = plan(shared, specs, chosen_subsets, folds, seeds, orders, refit=refit)
+    blocks = plan(shared, specs, chosen_subsets, folds, seeds, orders, refit=refit, weights=checked)
     call = {
         "target": first.target,
         "kind": first.kind,
@@ -144,6 +161,7 @@ def sweep(
         "folds": fingerprint(
             *(part for f in folds for part in (f.partition, f.fold, f.train_ids, f.test_ids))
         ),
+        "weights": None if checked is None else fingerprint(*(p for item in checked.items() for p in item)),
         "versions": library_versions(_LIBRARIES),
     }
     if keep is not None:
@@ -208,27 +226,12 @@ def n_fits(
     refit: bool,
 ) -> int:
     """Return how many heads a sweep fits."""
-    chosen = _subsets(views, subsets)
+    chosen = named_subsets(views.modalities, subsets)
     total = 0
     for spec in map(head_spec, heads):
         fitting = [subset for subset in chosen if len(subset) > 1 or not spec.head_kind.several]
         total += len(fitting) * (len(seeds) * orders if spec.cls(views.kind).seeded else 1)
     return total * (len(folds) + refit)
-
-
-def _subsets(views: Views, subsets: str | Sequence[Subset]) -> list[Subset]:
-    if subsets == "all":
-        return all_subsets(views.modalities)
-    chosen = []
-    for subset in subsets:
-        if unknown := set(subset) - set(views.modalities):
-            raise UsageError(
-                f"subset {'+'.join(subset)}: no {unknown.pop()!r} among {', '.join(views.modalities)}"
-            )
-        chosen.append(tuple(m for m in views.modalities if m in subset))
-    if not chosen or len(set(chosen)) < len(chosen) or () in chosen:
-        raise UsageError("name at least one subset of modalities, each once and none empty")
-    return chosen
 
 
 def _check_numbers(specs: Sequence[HeadSpec], seeds: Sequence[int], orders: int) -> None:

@@ -28,6 +28,7 @@ from mixed_signals.store.files import replacing
 
 if TYPE_CHECKING:
     from mixed_signals.analysis.analysis import Analysis
+    from mixed_signals.store import Run
 
 MOST_SHOWN = 50
 
@@ -42,31 +43,32 @@ class Picture:
     caption: str
 
 
-def write_page(analysis: Analysis) -> None:
-    """Write the report of an analysis to ``analysis.report`` and its figures to ``assets/`` beside it."""
-    html = render(analysis, analysis.report.parent / "assets")
-    with replacing(analysis.report) as temporary:
+def write_page(analysis: Analysis, run: Run, page: Path) -> None:
+    """Write the report of an analysis of a run to a file, and its figures to ``assets/`` beside it."""
+    html = render(analysis, run, page.parent / "assets")
+    with replacing(page) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
-def render(analysis: Analysis, assets: Path) -> str:
+def render(analysis: Analysis, run: Run, assets: Path) -> str:
     """Return the page as HTML and write each of its figures as SVG and PNG below ``assets``."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = percent
     environment.filters["interval"] = with_interval
-    utterances = analysis.utterances
+    utterances = analysis.table("utterances")
     return environment.get_template("page.html").render(
         analysis=analysis,
+        run=run,
         n_utterances=utterances["utterance_id"].nunique(),
         n_groups=len(set(utterances["group"].dropna()) - {""}),
-        classes=analysis.run.classes,
+        classes=run.classes,
         questions=(DISAGREE, FLOOR, LINK),
         types_question=TYPES,
-        metrics=metrics_by_model(analysis.run.metrics),
-        metric_names=list(dict.fromkeys(analysis.run.metrics["metric"])),
-        heads=[_head(analysis, head, assets) for head in analysis.heads],
+        metrics=metrics_by_model(run.metrics),
+        metric_names=list(dict.fromkeys(run.metrics["metric"])),
+        heads=[_head(analysis, run, head, assets) for head in analysis.heads],
     )
 
 
@@ -79,35 +81,41 @@ def metrics_by_model(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     return list(models.values())
 
 
-def _head(analysis: Analysis, head: str, assets: Path) -> dict[str, Any]:
+def _head(analysis: Analysis, run: Run, head: str, assets: Path) -> dict[str, Any]:
     """Return what the page shows of one head."""
-    utterances = analysis.utterances[analysis.utterances["head"] == head]
+    utterances, rates, types = (
+        table[table["head"] == head] for table in map(analysis.table, ("utterances", "rates", "typology"))
+    )
+    rates = rates[(rates["measure"] == "label") & (rates["first"] != rates["second"])]
+    types = types[types["count"] > 0]
     modalities = analysis.modalities(head)
-    rates = analysis.rates[analysis.rates["head"] == head]
-    types = analysis.typology[analysis.typology["head"] == head]
     top = utterances.sort_values(["jsd", "utterance_id"], ascending=[False, True]).head(MOST_SHOWN)
     return {
         "name": head,
         "modalities": modalities,
         "pairs": by_quantity(rates),
-        "measured_floor": bool((rates["n_seeds"] >= 2).all()),
+        "measured_floor": _has_floor(rates),
         "types": records(types),
         "rated": "votes" in utterances and bool(utterances["votes"].notna().any()),
         "models": [*modalities, FUSION],
         "top": records(top),
-        "pictures": _pictures(analysis, head, utterances, rates, types, assets),
+        "pictures": _pictures(run, head, modalities, utterances, rates, types, assets),
     }
 
 
+def _has_floor(rates: pd.DataFrame) -> bool:
+    return bool(rates.loc[rates["quantity"] == "excess", "estimate"].notna().all())
+
+
 def _pictures(
-    analysis: Analysis,
+    run: Run,
     head: str,
+    modalities: list[str],
     utterances: pd.DataFrame,
     rates: pd.DataFrame,
     types: pd.DataFrame,
     assets: Path,
 ) -> list[Picture]:
-    modalities = analysis.modalities(head)
     made: list[tuple[str, Figure, str, str]] = []
     fusion_rates = records(rates[(rates["quantity"] == "rate") & (rates["second"] == FUSION)])
     made.append(
@@ -120,7 +128,7 @@ def _pictures(
             + (
                 ", beside how often one model trained with two seeds does (the seed floor). What single seeds of two "
                 "models disagree beyond the floor is the excess in the table below."
-                if (rates["n_seeds"] >= 2).all()
+                if _has_floor(rates)
                 else ". Trained once, there is no seed floor to set it beside."
             ),
         )
@@ -160,7 +168,7 @@ def _pictures(
                 "Disagreement between the modalities' models beside disagreement between the people who rated.",
             )
         )
-    gates = analysis.run.gates
+    gates = run.gates
     gates = gates[(gates["head"] == head) & (gates["modalities"] == "+".join(modalities))]
     if np.isfinite(gates["gate"].to_numpy(float)).any():
         means = gates.groupby("modality")["gate"].mean()

@@ -2,75 +2,67 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from planted_study import Design, draw
 from scipy.spatial.distance import jensenshannon as scipy_distance
+from sklearn.metrics import cohen_kappa_score
 from synthetic_study import FULL, null_predictions, planted_predictions
 
+from mixed_signals.analysis.chance import expected_difference, expected_disagreement, strata_of
 from mixed_signals.analysis.disagreement import (
-    between_seeds,
-    disagreement_rates,
+    by_chance,
+    cohens_kappa,
+    evaluate,
     jensen_shannon,
     pair_measures,
+    rate_table,
     utterance_table,
 )
+from mixed_signals.analysis.distances import margin
+from mixed_signals.analysis.findings import by_quantity
+from mixed_signals.analysis.floors import Repeated
+from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, make_panels
+from mixed_signals.analysis.sources import SOURCES
+from mixed_signals.analysis.study import Study
+from mixed_signals.models.intervals import mean_interval
+from mixed_signals.models.metrics import score
 
 
-def panel_of(table):
-    (panel,), _ = make_panels(table)
+def panel_of(table, n_groups=20):
+    ids = table["utterance_id"].unique()
+    groups = pd.Series([f"speaker {i % n_groups}" for i in range(len(ids))], index=ids)
+    (panel,), _ = make_panels(table, groups=groups)
     return panel
 
 
-def pick(rates, first, second, quantity):
-    rows = rates[(rates["first"] == first) & (rates["second"] == second) & (rates["quantity"] == quantity)]
-    assert len(rows) == 1
-    return rows.iloc[0]
+def answer_to(panel, **options):
+    study = Study(run=None, panels=(panel,), utterances=None, ratings=None, **options)
+    return evaluate(replace(study, refit=False), panel)
 
 
-labels = arrays(
-    np.intp, st.tuples(st.integers(1, 2), st.integers(2, 4), st.integers(1, 5)), elements=st.integers(0, 3)
-)
+def rates_of(panel, **options):
+    return answer_to(panel, **options).tables["rates"]
 
 
-@settings(deadline=None)
-@given(labels, st.integers(0, 1000))
-def test_between_seeds_equals_the_plain_loop(a, seed):
-    b = np.random.default_rng(seed).integers(0, 4, a.shape)
-    for first, second in ((a, b), (a, a)):
-        pairs = list(permutations(range(a.shape[1]), 2))
-        loop = np.mean([first[:, s] != second[:, t] for s, t in pairs], axis=(0, 1))
-        np.testing.assert_allclose(between_seeds(first, second, 4), loop)
-
-
-def test_excess_is_zero_in_expectation_for_seed_noise_alone():
-    """Over many made-up studies the mean excess is 0 and the interval covers it about as often as it says."""
-    rng = np.random.default_rng(5)
-    groups = np.arange(300) % 20
-    means, covered = [], []
-    for _ in range(60):
-        rates = disagreement_rates(panel_of(null_predictions(rng)), groups)
-        for m in ("text", "audio", "video"):
-            excess = pick(rates, m, FUSION, "excess")
-            means.append(excess["estimate"])
-            covered.append(excess["low"] <= 0 <= excess["high"])
-    floor = pick(rates, "text", FUSION, "floor")["estimate"]
-    assert floor > 0.3
-    assert abs(np.mean(means)) < 0.003
-    assert min(means) < 0 < max(means)
-    assert 0.9 <= np.mean(covered) <= 0.99
+def pick(rates, first, second, quantity, measure="label"):
+    wanted = {"first": first, "second": second, "quantity": quantity, "measure": measure}
+    (row,) = rates[np.all([rates[name] == value for name, value in wanted.items()], axis=0)].to_dict(
+        "records"
+    )
+    return row
 
 
 def test_planted_conflicts_are_found_where_they_are():
-    table, _, conflicted = planted_predictions(np.random.default_rng(1), 400)
+    table, _, conflicted = planted_predictions(np.random.default_rng(1), 400, n_seeds=5)
     panel = panel_of(table)
-    rates = disagreement_rates(panel, np.arange(400) % 20)
+    rates = rates_of(panel)
     share = conflicted.mean()
     audio = pick(rates, "audio", FUSION, "excess")
     assert audio["estimate"] == pytest.approx(share, abs=0.02)
@@ -84,13 +76,16 @@ def test_planted_conflicts_are_found_where_they_are():
 
 
 def test_one_model_under_two_names_never_disagrees():
-    table, _, _ = planted_predictions(np.random.default_rng(2), 200, spread=1.0, noise=1.0)
+    table, _, _ = planted_predictions(np.random.default_rng(2), 200, spread=1.0, noise=1.0, n_seeds=5)
     text = table[table["modalities"] == "text"]
     twice = pd.concat([text.assign(modalities=name) for name in ("text", "audio", "video", FULL)])
     panel = panel_of(twice)
-    rates = disagreement_rates(panel, np.arange(200) % 10)
-    assert (rates.loc[rates["quantity"].isin(["rate", "excess"]), "estimate"] == 0).all()
-    assert (rates.loc[rates["quantity"] == "floor", "estimate"] > 0.05).all()
+    rates = rates_of(panel)
+    zero = rates["quantity"].isin(["rate", "excess", "shift", "generalised"])
+    assert set(rates.loc[zero, "measure"]) == {"label", "jsd", "margin", "p_true"}
+    assert rates.loc[zero, "estimate"].abs().max() < 1e-12
+    assert (rates.loc[rates["quantity"] == "floor", "estimate"] > 0.03).all()
+    assert (rates.loc[rates["quantity"] == "kappa", "estimate"] == 1).all()
     utterances = utterance_table(panel)
     assert (utterances["jsd"] < 1e-12).all()
     assert (utterances["n_labels"] == 1).all()
@@ -106,21 +101,9 @@ def test_rates_average_seeds_before_labels_and_partitions_after():
         mean = part.groupby(["modalities", "utterance_id"])[classes].mean()
         guess = mean.idxmax(axis=1)
         by_partition.append((guess["audio"] != guess[FULL]).mean())
-    rates = disagreement_rates(panel_of(table))
+    rates = rates_of(panel_of(table))
     assert by_partition[0] != by_partition[1]
     assert pick(rates, "audio", FUSION, "rate")["estimate"] == pytest.approx(np.mean(by_partition))
-
-
-def test_one_seed_has_no_floor_and_says_why():
-    table, _, _ = planted_predictions(np.random.default_rng(4), 100, n_seeds=1)
-    panel = panel_of(table)
-    assert set(pair_measures(panel, "text", FUSION)) == {"rate"}
-    rates = disagreement_rates(panel, np.arange(100) % 10)
-    unmeasured = rates[rates["quantity"] != "rate"]
-    assert unmeasured["estimate"].isna().all()
-    assert unmeasured["method"].str.contains("at least two seeds").all()
-    assert (unmeasured["n_groups"] == 10).all()
-    assert rates.loc[rates["quantity"] == "rate", "estimate"].notna().all()
 
 
 def test_two_modalities_are_enough():
@@ -129,9 +112,9 @@ def test_two_modalities_are_enough():
     table.loc[table["modalities"] == FULL, "modalities"] = "text+audio"
     panel = panel_of(table)
     assert panel.unimodals == ("text", "audio")
-    rates = disagreement_rates(panel)
+    rates = rates_of(panel)
     assert set(zip(rates["first"], rates["second"], strict=True)) == {
-        ("text", FUSION), ("audio", FUSION), ("text", "audio"),
+        ("text", FUSION), ("audio", FUSION), ("text", "audio"), ("unimodals", "unimodals"),
     }  # fmt: skip
 
 
@@ -162,3 +145,176 @@ def test_utterance_table_follows_the_averaged_probabilities():
     np.testing.assert_array_equal(right, p.argmax(axis=1) == truth)
     f = panel.outputs[FUSION].mean(axis=(0, 1))
     np.testing.assert_allclose(utterances["jsd_video"], jensen_shannon(p, f))
+    a = panel.outputs["audio"].mean(axis=(0, 1))
+    np.testing.assert_allclose(utterances["jsd_audio+video"], jensen_shannon(a, p))
+    shift = margin(f, truth) - margin(p, truth)
+    np.testing.assert_allclose(utterances["margin_shift_video"], shift)
+    np.testing.assert_allclose(utterances["margin_shift_audio+video"], margin(p, truth) - margin(a, truth))
+    assert utterances["excess_video"].isna().all()
+    with_floor = utterance_table(panel, Repeated(panel, "seeds"))
+    np.testing.assert_allclose(with_floor["excess_video"], pair_measures(panel, "video", FUSION)["excess"])
+
+
+def test_a_margin_is_above_zero_where_the_model_is_right():
+    p, truth = np.random.default_rng(0).dirichlet(np.ones(4), size=(3, 200)), np.arange(200) % 4
+    np.testing.assert_array_equal(margin(p, truth) > 0, p.argmax(axis=-1) == truth)
+    plain = [
+        [q[t] - max(q[c] for c in range(4) if c != t) for q, t in zip(part, truth, strict=True)] for part in p
+    ]
+    np.testing.assert_allclose(margin(p, truth), plain)
+
+
+def test_the_reference_study_s_two_measures_are_plain_means():
+    table, truth, _ = planted_predictions(np.random.default_rng(3), 80, spread=1.5, noise=1.0)
+    panel = panel_of(table)
+    rates = rates_of(panel)
+    p, f = panel.mean("audio"), panel.mean(FUSION)
+    assert pick(rates, "audio", FUSION, "rate")["estimate"] == np.mean(p.argmax(axis=1) != f.argmax(axis=1))
+    p, f = p[np.arange(80), truth], f[np.arange(80), truth]
+    found = pick(rates, "audio", FUSION, "rate", "p_true")["estimate"]
+    assert found == pytest.approx(np.mean(np.abs(p - f)))
+    assert pick(rates, "audio", FUSION, "shift", "p_true")["estimate"] == pytest.approx(np.mean(f - p))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 6))
+def test_kappa_is_scikit_learn_s(seed, n_classes):
+    a, b = np.random.default_rng(seed).integers(0, n_classes, (2, 60))
+    assert cohens_kappa(a, b, n_classes) == pytest.approx(cohen_kappa_score(a, b))
+
+
+def test_kappa_in_the_table_is_scikit_learn_s():
+    drawn = draw(np.random.default_rng(0), Design(n=300, n_groups=30, n_classes=4))
+    labels = {m: drawn.panel.labels(m)[0] for m in drawn.panel.models}
+    row = pick(rates_of(drawn.panel), "text", "video", "kappa")
+    assert row["estimate"] == pytest.approx(cohen_kappa_score(labels["text"], labels["video"]))
+    assert row["low"] < row["estimate"] < row["high"]
+
+
+def test_expected_disagreement_is_the_mean_over_all_pairs_of_a_class():
+    rng = np.random.default_rng(1)
+    a, b, y = rng.integers(0, 4, (3, 50))
+    pairs = [np.mean([a[i] != b[j] for j in np.flatnonzero(y == y[i])]) for i in range(50)]
+    assert expected_disagreement(a, b, y, 4).mean() == pytest.approx(np.mean(pairs))
+
+
+def test_expected_difference_is_the_mean_over_all_pairs_of_a_stratum():
+    rng = np.random.default_rng(2)
+    truth, a, b = rng.normal(size=(3, 60)).round(1)
+    strata = strata_of(truth, 5)
+    assert len(set(strata)) == 5
+    assert all(len(set(strata[truth == value])) == 1 for value in truth)
+    pairs = [np.abs(a[i] - b[strata == strata[i]]).mean() for i in range(60)]
+    assert expected_difference(a, b, strata).mean() == pytest.approx(np.mean(pairs))
+
+
+@pytest.mark.parametrize("kind", ["nominal", "interval"])
+def test_independent_models_disagree_as_chance_says_and_intervals_cover_it(kind):
+    """Errors of the modalities are independent given the truth: beyond chance is 0, and its test has its size."""
+    rng = np.random.default_rng(3)
+    estimates, covered, rejected, fused = [], [], [], []
+    for _ in range(100):
+        design = Design(n=400, n_groups=30, n_classes=3, kind=kind, n_seeds=1, icc=0, noise=1.0)
+        panel = draw(rng, design).panel
+        beyond = {
+            pair: pair_measures(panel, *pair)["rate"] - by_chance(panel, *pair)
+            for pair in (("text", "audio"), ("text", FUSION))
+        }
+        fused.append(beyond["text", FUSION].mean())
+        interval = mean_interval(beyond["text", "audio"], panel.groups)
+        estimates.append(interval.estimate)
+        covered.append(interval.low <= 0 <= interval.high)
+        rejected.append(sign_flip(beyond["text", "audio"], panel.groups, draws=200).p <= 0.05)
+    assert abs(np.mean(estimates)) < 0.01
+    assert 0.88 <= np.mean(covered) <= 0.99
+    assert 0.01 <= np.mean(rejected) <= 0.12
+    assert np.mean(fused) < -0.02  # the fusion hears text too
+
+
+def test_labels_alone_are_the_table_that_the_report_draws():
+    drawn = draw(np.random.default_rng(4), Design(n=200, n_groups=20))
+    rates = rates_of(drawn.panel)
+    pairs = by_quantity(rates[rates["measure"] == "label"])
+    assert [(pair["first"], pair["second"]) for pair in pairs] == [
+        ("text", FUSION), ("audio", FUSION), ("video", FUSION),
+        ("text", "audio"), ("text", "video"), ("audio", "video"),
+    ]  # fmt: skip
+    assert all({"rate", "between", "floor", "excess"} <= set(pair) for pair in pairs)
+
+
+def test_one_seed_has_no_floor_and_says_why():
+    table, _, _ = planted_predictions(np.random.default_rng(4), 100, n_seeds=1)
+    panel = panel_of(table, 10)
+    assert set(pair_measures(panel, "text", FUSION)) == {"rate"}
+    answer = answer_to(panel)
+    rates = answer.tables["rates"]
+    unmeasured = rates[rates["quantity"].isin(["between", "floor", "excess"])]
+    assert unmeasured["estimate"].isna().all()
+    assert unmeasured["method"].str.contains("at least 5 seeds, this run has 1 seed ").all()
+    assert (unmeasured["n_groups"] == 10).all()
+    assert rates.loc[rates["quantity"] == "rate", "estimate"].notna().all()
+    assert any("at least 5 seeds" in note for note in answer.notes)
+    assert not any("excess" in finding.quantity for finding in answer.findings)
+
+
+def test_findings_say_what_the_table_holds_and_cite_what_is_known():
+    table, _, _ = planted_predictions(np.random.default_rng(5), 300, spread=1.0, noise=1.0, n_seeds=5)
+    answer = answer_to(panel_of(table))
+    said = {finding.quantity: finding for finding in answer.findings}
+    excess = said["audio against fusion, excess"]
+    assert "is above the seed floor of" in excess.verdict
+    assert excess.p <= 0.01
+    null = answer_to(panel_of(null_predictions(np.random.default_rng(1), n_seeds=5)))
+    verdicts = [finding.verdict for finding in null.findings if "excess" in finding.quantity]
+    assert np.mean(["is not distinguishable from the seed floor" in verdict for verdict in verdicts]) > 0.8
+    assert said["audio against fusion, excess of jsd"].low > 0
+    assert all(
+        finding.verdict.startswith("gated: ") and finding.head == "gated" for finding in answer.findings
+    )
+    rates = answer.tables["rates"]
+    for finding in (excess, said["audio against fusion, rate of p_true"]):
+        assert finding.estimate in rates["estimate"].tolist()
+    cited = {key for sentence in answer.methods for key in SOURCES if key in sentence}
+    assert {"Srikanth 2025", "Lin 1991", "Cohen 1960", "Schapire 1998", "Geirhos 2020"} <= cited
+
+
+def test_few_groups_take_no_side():
+    table, _, _ = planted_predictions(np.random.default_rng(0), 60, n_seeds=5)
+    verdicts = [finding.verdict for finding in answer_to(panel_of(table, 4)).findings]
+    assert not any("above" in verdict or "below" in verdict for verdict in verdicts)
+    assert any("stands (without an interval) beside the seed floor" in verdict for verdict in verdicts)
+
+
+def test_an_interval_target_is_compared_in_deviations_of_the_truth():
+    drawn = draw(np.random.default_rng(6), Design(n=300, n_groups=30, kind="interval"))
+    panel = drawn.panel
+    answer = answer_to(panel)
+    rates, table = answer.tables["rates"], answer.tables["utterances"]
+    a, f = panel.mean("audio")[:, 0], panel.mean(FUSION)[:, 0]
+    rate = pick(rates, "audio", FUSION, "rate", "difference")["estimate"]
+    assert rate == pytest.approx(np.mean(np.abs(a - f)) / panel.truth.std())
+    singles = [panel.outputs[m][0, :, :, 0] for m in ("audio", FUSION)]
+    loop = np.mean([np.abs(singles[0][s] - singles[1][t]) for s in range(5) for t in range(5) if s != t])
+    between = pick(rates, "audio", FUSION, "between", "difference")["estimate"]
+    assert between == pytest.approx(loop / panel.truth.std())
+    shift = np.mean(np.abs(f - panel.truth) - np.abs(a - panel.truth)) / panel.truth.std()
+    assert pick(rates, "audio", FUSION, "shift", "error")["estimate"] == pytest.approx(shift)
+    pretend = drawn.predictions()
+    pretend = pretend[pretend["modalities"] == FULL].assign(y_true=np.tile(a, 5))
+    concordance = score(pretend, "interval", (), None).set_index("metric").loc["CCC", "estimate"]
+    row = pick(rates, "audio", FUSION, "concordance", "difference")
+    assert row["estimate"] == pytest.approx(concordance)
+    assert row["low"] < row["estimate"] < row["high"]
+    np.testing.assert_allclose(table["difference_audio"], (f - a) / panel.truth.std())
+    assert table["excess_audio"].notna().all()
+    assert "differ by" in " ".join(finding.verdict for finding in answer.findings)
+
+
+def test_utterances_without_a_repeated_training_do_not_count_for_the_floor():
+    drawn = draw(np.random.default_rng(7), Design(n=120, n_groups=12))
+    (fewer,), _ = make_panels(drawn.predictions().query("utterance_id >= 'u000020'"))
+    rates = rate_table(drawn.study(), drawn.panel, Repeated(fewer, "bags"), Repeated(why="none"))
+    excess = pick(rates, "text", FUSION, "excess")
+    assert (excess["n"], excess["repeats"]) == (100, "bags")
+    assert excess["estimate"] == pytest.approx(pair_measures(fewer, "text", FUSION)["excess"].mean())
+    assert pick(rates, "text", FUSION, "rate")["n"] == 120

@@ -1,0 +1,275 @@
+"""What disagreement adds to confidence, length and duration in telling which utterances are contested.
+
+Conventions
+-----------
+Low confidence goes with ambiguity, and with disagreement. So the link of disagreement with ambiguity is set beside
+*these scores*: entropy and margin of the fusion and of every unimodal (averaged over seeds, then over partitions),
+and, where they are known, length (words) and duration (seconds), both as ``log(1 + x)``. Each enters with its square,
+so that a bend is not credited to disagreement.
+
+Two ridge-penalised logistic regressions say how probable it is that an utterance is contested: one from these scores,
+one from these and the scores of disagreement. Both are fitted without the groups that they are applied to (one
+partition into `N_FOLDS` folds of whole groups). With held-out probabilities ``q``:
+
+- ``log loss added``: mean of the log loss without disagreement minus that with it, in nats; above 0 where disagreement
+  adds to these scores. What adds nothing costs a little, so that the expectation is below 0 then: this is a careful
+  test, and with few rows it misses what the partial correlation finds. Tested by flipping the signs of whole groups.
+- ``AUROC added``: that of the second minus that of the first, each within folds and averaged, since folds have models
+  of their own.
+- ``partial correlation``: of the first score of disagreement and being contested, with these scores taken out of both
+  by least squares, over all rows. Tested as by Freedman and Lane, with residuals moved group by group.
+- ``AUROC, matched``: the chance that of a contested and an uncontested utterance *of the same group and the same decile
+  of the fusion's confidence* (its highest probability; deciles over all rated utterances) the contested one has more
+  disagreement; ties count half. All such pairs count the same. Tested by flipping whole groups.
+  Within a decile confidence still varies a little.
+
+This says what disagreement adds to these scores as they enter here. It does not say that it is independent of
+confidence: scores are noisy, and two noisy signs of one ambiguity add to each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from mixed_signals.analysis.distances import entropy
+from mixed_signals.analysis.inference import Test, freedman_lane, sign_flip
+from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.models.areas import mean_areas
+from mixed_signals.models.intervals import blocks_jackknife, group_codes, mean_interval, sums_interval
+from mixed_signals.models.measures import pearson
+
+N_FOLDS = 5
+FEWEST_CONTESTED = 20
+DECILES = 10
+PENALTY = 1.0  # C of scikit-learn; with 0.01, confidence is shrunk so far that what merely goes with it seems to add
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def confidence_scores(panel: Panel) -> pd.DataFrame:
+    """Return entropy (bits) and margin (highest less second probability) of each model, shape (N, 2 (M + 1))."""
+    scores = {}
+    for model in panel.models:
+        p = panel.outputs[model].mean(axis=1)
+        scores[f"entropy {model}"] = entropy(p).mean(axis=0)
+        two = np.partition(p, -2, axis=-1)[..., -2:]
+        scores[f"margin {model}"] = (two[..., 1] - two[..., 0]).mean(axis=0)
+    return pd.DataFrame(scores)
+
+
+def length_scores(utterances: pd.DataFrame, ids: NDArray[np.object_]) -> pd.DataFrame:
+    """Return ``log(1 + words)`` and ``log(1 + seconds)`` of utterances, shape (N, 0 to 2): what all of them have.
+
+    Parameters
+    ----------
+    utterances : DataFrame by utterance id
+        With ``text``, ``start`` and ``end``, or without.
+    ids : array of str, shape (N,)
+    """
+    mine = utterances.reindex(ids)
+    scores = {}
+    if "text" in mine:
+        text = mine["text"].fillna("").astype(object)
+        if (text != "").any():
+            scores["words"] = np.log1p(np.array([len(one.split()) for one in text], dtype=np.float64))
+    if {"start", "end"} <= set(mine.columns):
+        seconds = (mine["end"].astype(np.float64) - mine["start"].astype(np.float64)).to_numpy()
+        if np.isfinite(seconds).all():
+            scores["seconds"] = np.log1p(np.maximum(seconds, 0.0))
+    return pd.DataFrame(scores, index=range(len(ids)))
+
+
+class CrossFitted(NamedTuple):
+    """Held-out probabilities of being contested, and the fold that each row was held out in; shape (N,) each."""
+
+    without: Floats
+    added: Floats
+    fold: NDArray[np.intp]
+
+
+def cross_fit(
+    contested: Flags,
+    base: ArrayLike,
+    disagreement: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    seed: int = 0,
+) -> CrossFitted | None:
+    """Fit both regressions without each fold's groups and apply them to it.
+
+    Parameters
+    ----------
+    contested : array of bool, shape (N,)
+    base : array-like of float, shape (N, B)
+        Enters with its squares.
+    disagreement : array-like of float, shape (N, D)
+    groups : array-like of shape (N,) or None
+    seed : int
+        Of dealing groups to folds.
+
+    Returns
+    -------
+    CrossFitted, or None where some fold's training rows are all contested or all not.
+    """
+    codes = group_codes(groups, len(contested))
+    n_groups = len(np.unique(codes))
+    if n_groups < 2:
+        return None
+    codes = np.random.default_rng(seed).permutation(n_groups)[codes]
+    Z = _standard(np.asarray(base, dtype=np.float64))
+    first = np.column_stack([Z, _standard(Z**2)])
+    second = np.column_stack([first, _standard(np.asarray(disagreement, dtype=np.float64))])
+    found = CrossFitted(np.empty(len(codes)), np.empty(len(codes)), np.empty(len(codes), dtype=np.intp))
+    splitter = GroupKFold(min(N_FOLDS, n_groups))
+    for number, (train, test) in enumerate(splitter.split(Z, groups=codes)):
+        if contested[train].all() or not contested[train].any():
+            return None
+        found.fold[test] = number
+        for X, q in ((first, found.without), (second, found.added)):
+            model = LogisticRegression(C=PENALTY, solver="newton-cholesky").fit(X[train], contested[train])
+            q[test] = model.predict_proba(X[test])[:, 1]
+    return found
+
+
+def _standard(X: Floats) -> Floats:
+    """Return columns of mean 0 and SD 1 (0 where they do not vary); labels play no part, so all rows may be used."""
+    spread = X.std(axis=0)
+    return (X - X.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
+
+
+def loss(contested: Flags, q: Floats) -> Floats:
+    """Return the log loss of each row in nats, shape (N,)."""
+    return -np.log(np.clip(np.where(contested, q, 1 - q), 1e-12, None))
+
+
+def matched_pairs(score: Floats, contested: Flags, strata: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Return, for each contested row, the uncontested rows of its stratum that score less, and how many there are.
+
+    Parameters
+    ----------
+    score : array of float, shape (N,)
+    contested : array of bool, shape (N,)
+    strata : array of int, shape (N,)
+
+    Returns
+    -------
+    below, pairs : arrays of shape (N,)
+        Ties count half; 0 for rows that are not contested. ``below.sum() / pairs.sum()`` is the AUROC over pairs within
+        strata.
+
+    Examples
+    --------
+    >>> below, pairs = matched_pairs(np.array([3.0, 1, 9]), np.array([True, False, False]), np.array([0, 0, 1]))
+    >>> below.tolist(), pairs.tolist()
+    ([1.0, 0.0, 0.0], [1.0, 0.0, 0.0])
+    """
+    table = pd.DataFrame({"score": score, "stratum": strata, "contested": contested})
+    rank = table.groupby("stratum")["score"].rank().to_numpy()
+    own = table.groupby(["stratum", "contested"])["score"].rank().to_numpy()
+    others = np.bincount(strata, weights=~contested)[strata]
+    return np.where(contested, rank - own, 0.0), np.where(contested, others, 0.0)
+
+
+def control_table(
+    contested: Flags,
+    base: pd.DataFrame,
+    disagreement: pd.DataFrame,
+    confidence: Floats,
+    groups: ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame | str:
+    """Return what disagreement adds to these scores, or why that cannot be said.
+
+    Parameters
+    ----------
+    contested : array of bool, shape (N,)
+    base : DataFrame, shape (N, B)
+        These scores.
+    disagreement : DataFrame, shape (N, D)
+        The first column is that of the partial correlation and of the matched AUROC.
+    confidence : array of float, shape (N,)
+        The fusion's.
+    groups : array of shape (N,) or None
+    resamples, seed : int
+        Of groups; as many draws for tests.
+
+    Returns
+    -------
+    DataFrame
+        ``quantity, estimate, low, high, p, n, n_groups, method``; without groups there is no matched AUROC.
+    """
+    n = min(int(contested.sum()), int((~contested).sum()))
+    if n < FEWEST_CONTESTED:
+        which = "contested" if contested.sum() <= n else "uncontested"
+        return f"only {n} {which} utterances, at least {FEWEST_CONTESTED} are needed"
+    fitted = cross_fit(contested, base, disagreement, groups, seed=seed)
+    if fitted is None:
+        return "contested utterances are in too few groups to hold groups out"
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    rows: list[dict[str, Any]] = []
+
+    def add(quantity: str, found: Any, test: Test | None = None) -> None:
+        said = found.method if test is None else f"{found.method}; {test.method}"
+        p = np.nan if test is None else test.p
+        rows.append({"quantity": quantity, **vars(found), "p": p, "method": said})
+
+    without, added = loss(contested, fitted.without), loss(contested, fitted.added)
+    add("log loss, these scores", mean_interval(without, groups, limits=(0, np.inf), **options))
+    add("log loss, with disagreement", mean_interval(added, groups, limits=(0, np.inf), **options))
+    gain = without - added
+    add(
+        "log loss added",
+        mean_interval(gain, groups, **options),
+        sign_flip(gain, groups, draws=resamples, seed=seed),
+    )
+
+    def three_areas(blocks: NDArray[np.intp]) -> Floats:
+        first, second = (
+            mean_areas(q[:, None], contested[:, None], fitted.fold, blocks).auroc
+            for q in (fitted.without, fitted.added)
+        )
+        return np.array([first, second, second - first])
+
+    names = ("AUROC, these scores", "AUROC, with disagreement", "AUROC added")
+    for name, found in zip(
+        names, blocks_jackknife(three_areas, len(contested), groups, limits=(-1, 1)), strict=True
+    ):
+        add(name, found)
+
+    Z = _standard(base.to_numpy(np.float64))
+    covariates = np.column_stack([np.ones(len(Z)), Z, Z**2])
+    score = disagreement.iloc[:, 0].to_numpy(np.float64)
+    pair = np.column_stack([score, contested])
+    rest = pair - covariates @ np.linalg.lstsq(covariates, pair, rcond=None)[0]
+    measure = pearson(rest[:, 0], rest[:, 1])
+    add(
+        "partial correlation",
+        sums_interval(measure.function, measure.columns, groups, limits=measure.limits, **options),
+        freedman_lane(
+            contested.astype(np.float64), score, covariates[:, 1:], groups, draws=resamples, seed=seed
+        ),
+    )
+
+    if groups is not None:
+        place = np.argsort(np.argsort(confidence, kind="stable"))
+        decile = place * DECILES // len(confidence)
+        below, pairs = matched_pairs(score, contested, group_codes(groups, len(score)) * DECILES + decile)
+        found = sums_interval(
+            lambda s: s[..., 0] / s[..., 1], np.column_stack([below, pairs]), groups, limits=(0, 1), **options
+        )
+        add("AUROC, matched", found, sign_flip(below - pairs / 2, groups, draws=resamples, seed=seed))
+    return pd.DataFrame(rows)
+
+
+def confidence(panel: Panel) -> Floats:
+    """Return the fusion's highest probability, averaged over partitions, shape (N,)."""
+    return np.asarray(panel.outputs[FUSION].mean(axis=1).max(axis=-1).mean(axis=0))

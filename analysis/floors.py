@@ -1,0 +1,246 @@
+"""What disagreement has to exceed before it says anything of modalities: training again, and one modality twice.
+
+Conventions
+-----------
+With ``d`` a distance of two models' outputs for an utterance (see `mixed_signals.analysis.distances`) and ``m_s`` the
+model ``m`` of training ``s``, means over all ordered pairs of different trainings ``s != s'``:
+
+- ``between``: mean of ``d(m_s, F_s')``.
+- ``floor``: half of the sum of the means of ``d(m_s, m_s')`` and ``d(F_s, F_s')``.
+- ``excess``: ``between - floor``, for each utterance, which may be negative and is never clipped.
+
+Its expectation is zero, whatever ``d``, where the trainings of ``m`` and ``F`` are exchangeable: where the two differ
+by their seeds alone. A training is never compared with the other model's of its own seed, since those may share what
+the seed decides. All the distances used are of negative type, so that the expectation is never below zero, and the
+estimate is unbiased for:
+
+=====================  ================================================================================================
+label                  ``1/2 sum_c (P(m = c) - P(F = c))^2``, probabilities over seeds
+jsd                    the squared distance of the two mean points, where the divergence is a squared distance in a
+                       Hilbert space (Fuglede and Topsoe 2004)
+margin, p_true,        the integral of ``(P(m <= x) - P(F <= x))^2``: half of the energy distance (Szekely and Rizzo
+difference             2013)
+=====================  ================================================================================================
+
+So excess is about what changes from model to model, not how far apart they are: two sure models that differ have all of
+their disagreement as excess, two unsure ones that differ little have little.
+
+*Trainings* are the run's seeds, at least `FEWEST_SEEDS`. A head whose result does not depend on a seed has no seed
+noise: its trainings are *bags*, each fitted to as many groups as there were, drawn from the training groups with
+replacement (the *resampling floor*: what other training groups would change). Its ``between`` and ``excess`` are of
+bags as well. Two models of the *same* modality are fitted to disjoint halves of its features, on the same folds and
+with the same seeds: only disagreement above theirs is called modality disagreement. Halves know less than the whole and
+so disagree more than two whole feature sets would: the comparison is on the safe side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixed_signals.analysis.distances import Distance, Values, distances
+from mixed_signals.analysis.panel import Panel, make_panels
+from mixed_signals.analysis.study import Study
+from mixed_signals.store.errors import UsageError
+from mixed_signals.store.terminal import counted
+
+FEWEST_SEEDS = 5
+N_BAGS = 10
+_AT_ONCE = 1 << 19  # numbers of one view that are compared at a time
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A panel of repeated trainings, or why there is none.
+
+    Attributes
+    ----------
+    panel : Panel or None
+    kind : str
+        What it holds: ``"seeds"``, ``"bags"`` or ``"halves"``; empty where there is none.
+    why : str
+        Why there is none, or none of some modality.
+    """
+
+    panel: Panel | None = None
+    kind: str = ""
+    why: str = ""
+
+
+def between_trainings(distance: Distance, a: NDArray[Any], b: NDArray[Any]) -> Values:
+    """Return the mean distance over partitions and ordered pairs of different trainings.
+
+    Pair by pair in rounds: in round ``r`` training ``s`` of `a` meets ``s - r`` of `b`.
+
+    Parameters
+    ----------
+    distance : Distance
+    a, b : arrays, shape (P, S, N) or (P, S, N, K)
+        Views of two models' outputs, at least two trainings; the same array for a model and itself.
+
+    Returns
+    -------
+    array of shape (N,)
+    """
+    n_partitions, n_trainings, n = a.shape[:3]
+    weights = dict.fromkeys(range(1, n_trainings), 1)
+    if a is b:  # the round r is the round S - r with its ends exchanged
+        weights = {r: 1 if 2 * r == n_trainings else 2 for r in range(1, n_trainings // 2 + 1)}
+    found = np.zeros(n)
+    step = max(1, _AT_ONCE * n // a.size)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        mine, others = np.ascontiguousarray(a[:, :, rows]), np.ascontiguousarray(b[:, :, rows])
+        for r, weight in weights.items():
+            met = (
+                distance.between(mine[:, r:], others[:, :-r]).sum(axis=(0, 1)),
+                distance.between(mine[:, :r], others[:, -r:]).sum(axis=(0, 1)),
+            )
+            found[rows] += weight * (met[0] + met[1])
+    return found / (n_partitions * n_trainings * (n_trainings - 1))
+
+
+def floor_values(panel: Panel, distance: Distance, pairs: Iterable[Pair]) -> dict[Pair, dict[str, Values]]:
+    """Return ``between``, ``floor`` and ``excess`` of each utterance, shape (N,), for pairs of models.
+
+    Parameters
+    ----------
+    panel : Panel
+        At least two trainings.
+    distance : Distance
+        Of this panel.
+    pairs : iterable of (model, model)
+    """
+    pairs = list(pairs)
+    views = {model: distance.view(panel.outputs[model]) for pair in pairs for model in pair}
+    itself = {model: between_trainings(distance, view, view) for model, view in views.items()}
+    found = {}
+    for first, second in pairs:
+        between = between_trainings(distance, views[first], views[second])
+        floor = (itself[first] + itself[second]) / 2
+        found[first, second] = {"between": between, "floor": floor, "excess": between - floor}
+    return found
+
+
+def repeated_panel(study: Study, panel: Panel) -> Repeated:
+    """Return a head in several trainings: its seeds, or fits to resampled groups where it depends on no seed."""
+    if depends_on_seed(panel):
+        if len(panel.seeds) >= FEWEST_SEEDS:
+            return Repeated(panel, "seeds")
+        had = counted(len(panel.seeds), "seed")
+        why = f"the seed floor needs at least {FEWEST_SEEDS} seeds, this run has {had} (fit-heads --seeds 5)"
+        return Repeated(why=why)
+    what = "the resampling floor, of a head that depends on no seed,"
+    if not study.refit:
+        return Repeated(why=f"{what} takes heads trained again, which was turned off")
+    from mixed_signals.models.refits import bagged
+
+    subsets = [*((m,) for m in panel.unimodals), panel.unimodals]
+    try:
+        given = {**_recipe(study), "n_bags": N_BAGS, "seed": study.seed}
+        predictions = bagged(study.views, panel.head, subsets, study.folds, **given)
+    except UsageError as error:
+        return Repeated(why=f"{what} could not be measured: {error}")
+    return Repeated(_lined_up(predictions, panel), "bags")
+
+
+def halved_panel(study: Study, panel: Panel) -> Repeated:
+    """Return two models of each modality, ``text.a`` and ``text.b``, fitted to disjoint halves of its features.
+
+    A modality that cannot be halved is left out, and `why` names it.
+    """
+    what = (
+        "the disagreement of two models of one modality, above which alone modality disagreement is claimed,"
+    )
+    if not study.refit:
+        return Repeated(why=f"{what} takes heads trained again, which was turned off")
+    from mixed_signals.models.refits import halved
+
+    seeds = sorted({seed for seed, _ in panel.seeds})
+    tables, whys = [], []
+    for modality in panel.unimodals:
+        try:
+            given = {**_recipe(study), "seeds": seeds, "seed": study.seed}
+            tables.append(halved(study.views, panel.head, [modality], study.folds, **given))
+        except UsageError as error:
+            whys.append(str(error))
+    why = f"{what} could not be measured: {'; '.join(dict.fromkeys(whys))}" if whys else ""
+    if not tables:
+        return Repeated(why=why)
+    halves = pd.concat(tables, ignore_index=True)
+    names = list(dict.fromkeys(halves["modalities"]))
+    stand_in = halves[halves["modalities"] == names[0]].assign(
+        modalities="+".join(names)
+    )  # a panel has a fusion
+    return Repeated(_lined_up(pd.concat([halves, stand_in], ignore_index=True), panel), "halves", why)
+
+
+def excess_values(
+    repeated: Repeated, panel: Panel, pairs: Iterable[Pair]
+) -> dict[tuple[str, Pair], dict[str, Values]]:
+    """Return what `floor_values` gives for each distance and pair, by a panel's utterances (NaN: not in)."""
+    if repeated.panel is None:
+        return {}
+    pairs = list(pairs)
+    return {
+        (distance.name, pair): {
+            name: aligned(values, repeated.panel, panel) for name, values in found.items()
+        }
+        for distance in distances(repeated.panel)
+        for pair, found in floor_values(repeated.panel, distance, pairs).items()
+    }
+
+
+def same_modality_values(halves: Repeated, panel: Panel) -> dict[tuple[str, str], Values]:
+    """Return the distance of the two models of each modality, by distance and modality, each of shape (N,).
+
+    Each model's outputs are averaged over seeds, as those of the rates are that they stand beside.
+    """
+    if halves.panel is None:
+        return {}
+    found = {}
+    for distance in distances(halves.panel):
+        for modality in panel.unimodals:
+            models = [f"{modality}.{half}" for half in ("a", "b")]
+            if set(models) <= set(halves.panel.outputs):
+                first, second = (distance.view(halves.panel.outputs[model].mean(axis=1)) for model in models)
+                values = distance.between(first, second).mean(axis=0)
+                found[distance.name, modality] = aligned(values, halves.panel, panel)
+    return found
+
+
+def depends_on_seed(panel: Panel) -> bool:
+    """Return whether training a panel's head again with another seed can change it."""
+    if panel.deterministic or len(panel.seeds) > 1:
+        return not panel.deterministic
+    from mixed_signals.models.heads import head_spec
+
+    try:
+        return head_spec(panel.head).cls(panel.kind).seeded
+    except UsageError:  # a name that is no head's, such as that of the head that folds chose
+        return True
+
+
+def _recipe(study: Study) -> dict[str, Any]:
+    """Return how the study's heads were trained, as far as training them again has to know."""
+    info = study.run.info
+    return {"group": info.get("group") or "group", "normalize": bool(info.get("normalize"))}
+
+
+def _lined_up(predictions: pd.DataFrame, panel: Panel) -> Panel:
+    (found,), _ = make_panels(predictions, kind=panel.kind)
+    return found
+
+
+def aligned(values: Values, of: Panel, panel: Panel) -> Values:
+    """Return the values of one panel's utterances by those of another, NaN where there are none."""
+    if of is panel:
+        return values
+    return np.asarray(pd.Series(values, index=of.ids).reindex(panel.ids), dtype=np.float64)

@@ -1,0 +1,103 @@
+"""What an analysis leaves on disk: findings, tables in three formats, and the paragraph for a methods section.
+
+::
+
+    runs/<name>/analysis/
+      findings.json  methods.md
+      tables/<table>.parquet  <table>.csv  <table>.tex
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mixed_signals.analysis.findings import Finding
+from mixed_signals.analysis.sources import SOURCES
+from mixed_signals.store.errors import MixedSignalsError
+from mixed_signals.store.files import replacing, write_json, write_parquet
+
+MOST_ROWS = 200  # of a LaTeX table: longer ones are data, which nobody prints
+_CITED = re.compile(r"\[([^\[\]]+ \d{4})\]")
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """Write ``findings.json``: a list of objects, null for numbers that do not exist."""
+    write_json(path, [asdict(finding) for finding in findings])
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write tables as Parquet and CSV, and those of at most `MOST_ROWS` rows as LaTeX; older ones go."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    for name, table in tables.items():
+        write_parquet(folder / f"{name}.parquet", table)
+        with replacing(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+        if len(table) <= MOST_ROWS:
+            with replacing(folder / f"{name}.tex") as temporary:
+                temporary.write_text(latex(table), encoding="utf-8")
+
+
+def latex(table: pd.DataFrame) -> str:
+    r"""Return a table for LaTeX with the package booktabs; numbers with three digits, nothing where there is none.
+
+    Examples
+    --------
+    >>> print(latex(pd.DataFrame({"model": ["a_b"], "n": [3], "rate": [0.25]})))
+    \begin{tabular}{lrr}
+    \toprule
+    model & n & rate \\
+    \midrule
+    a\_b & 3 & 0.250 \\
+    \bottomrule
+    \end{tabular}
+    <BLANKLINE>
+    """
+    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
+    lines = [
+        rf"\begin{{tabular}}{{{''.join('r' if is_number else 'l' for is_number in numeric)}}}",
+        r"\toprule",
+        " & ".join(_escaped(str(name)) for name in table) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_cell, row)) + r" \\" for row in table.itertuples(index=False)),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if np.isfinite(value) else ""
+    return "" if value is None or value is pd.NA else _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def methods_paragraph(sentences: Sequence[str]) -> str:
+    """Return sentences, each once, as a paragraph with the references that they cite by key, ``[Lin 1991]``.
+
+    Raises
+    ------
+    MixedSignalsError
+        If a sentence cites what is not in `mixed_signals.analysis.sources.SOURCES`.
+    """
+    text = " ".join(dict.fromkeys(sentences))
+    cited = sorted({key for found in _CITED.findall(text) for key in found.split("; ")})
+    if unknown := [key for key in cited if key not in SOURCES]:
+        raise MixedSignalsError(f"methods: no source {unknown[0]!r}")
+    references = "\n".join(f"- [{key}] {SOURCES[key]}" for key in cited)
+    return f"# Methods\n\n{text}\n\n# References\n\n{references}\n"

@@ -1,0 +1,47 @@
+"""What ``fit-heads`` says of calls that contradict themselves or the corpus."""
+
+import numpy as np
+import pytest
+from small_store import planted_store, utterance_table
+from typer.testing import CliRunner
+
+from mixed_signals.models.cli import app
+from mixed_signals.store import Corpus, Store, UsageError, import_features
+
+
+def call(store, *words):
+    return CliRunner().invoke(app, [str(store.path), "--heads", "logistic", "--no-refit", *words])
+
+
+def made_of(folder, table, audio=None):
+    """A store of these utterances with random text vectors, and audio ones of some."""
+    store = Store.create(folder / "store", Corpus("made", table))
+    for modality, rows in (("text", table), ("audio", audio)):
+        if rows is not None:
+            X = np.random.default_rng(0).normal(size=(len(rows), 3))
+            np.savez(folder / f"{modality}.npz", utterance_id=rows["utterance_id"].to_numpy(str), embedding=X)
+            import_features(store, folder / f"{modality}.npz", modality, "x")
+    return store
+
+
+def test_a_number_of_folds_beside_a_predefined_split_is_refused(tmp_path):
+    store = planted_store(tmp_path, n=48, strengths={"text": 1.0})
+    with pytest.raises(UsageError, match="--folds: column 'split' says what the folds are"):
+        raise call(store, "--split", "split", "--folds", "5").exception
+
+
+@pytest.mark.parametrize(("n_values", "noted"), [(24, True), (8, False)])
+def test_many_classes_that_are_all_numbers_are_noted(tmp_path, n_values, noted):
+    table = utterance_table(96, 8).assign(label=[f"{i % n_values / 2}" for i in range(96)])
+    ran = call(made_of(tmp_path, table), "--folds", "2", "--jobs", "1")
+    assert ran.exit_code == 0, ran.exception
+    said = "note: label has 24 classes, all of them numbers; if they are values, declare it as interval"
+    assert (said in ran.stderr) == noted
+
+
+def test_a_fold_without_a_training_row_of_a_modality_is_named(tmp_path):
+    table = utterance_table(96, 8)
+    store = made_of(tmp_path, table, audio=table[table["group"] == "g3"])
+    said = r"fold \d of partition 0: no training row has audio; leave it out \(--subsets\)"
+    with pytest.raises(UsageError, match=said):
+        raise call(store, "--missing", "mask", "--folds", "2", "--jobs", "1").exception
