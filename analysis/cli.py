@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mixed_signals.analysis.findings import Finding
     from mixed_signals.store import Store
 
-MOST_SENTENCES = 4  # of one question and head; all are in findings.json
+MOST_SENTENCES = 3  # of one question and head; all are in findings.json
 
 app = make_app()
 
@@ -118,12 +118,8 @@ def analyze_disagreement(
     _sentences(console, result)
     for warning in result.warnings:
         stderr().print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
-    console.print(
-        f"{len(result.findings)} findings and {len(result.tables)} tables are in {result.folder}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    console.print(f"{len(result.findings)} findings, {len(result.tables)} tables", highlight=False)
+    console.print(f"files: {result.folder}", highlight=False, markup=False, soft_wrap=True)
     if result.report is not None:
         console.print(f"report: {result.report}", highlight=False, markup=False, soft_wrap=True)
 
@@ -205,9 +201,15 @@ def _sentences(console: Console, result: Analysis) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
+    from mixed_signals.analysis.findings import DISAGREE, TYPES
+
+    prefix = f"{result.heads[0]}: " if len(result.heads) == 1 else "\0"
+
     def tell(title: str, sentences: list[str], more: int = 0) -> None:
         console.print(title, style="bold", highlight=False, markup=False)
-        console.print(*(Padding(Text(sentence), (0, 0, 0, 2)) for sentence in sentences), sep="")
+        console.print(
+            *(Padding(Text(sentence.removeprefix(prefix)), (0, 0, 0, 2)) for sentence in sentences), sep=""
+        )
         if more:
             console.print(f"  ({more} more in findings.json)", style="dim", highlight=False)
         console.print()
@@ -217,7 +219,7 @@ def _sentences(console: Console, result: Analysis) -> None:
         tell("What this study is about (Holm's correction)", [_with_p(finding) for finding in primary])
     questions: dict[str, dict[str, list[str]]] = {}
     for finding in result.findings:
-        if not finding.primary:
+        if not finding.primary and finding.question not in (DISAGREE, TYPES):  # which the tables show
             questions.setdefault(finding.question, {}).setdefault(finding.head, []).append(finding.verdict)
     for question, by_head in questions.items():
         shown = [verdict for verdicts in by_head.values() for verdict in verdicts[:MOST_SENTENCES]]
@@ -225,9 +227,10 @@ def _sentences(console: Console, result: Analysis) -> None:
 
 
 def _with_p(finding: Finding) -> str:
-    if finding.p != finding.p:
-        return finding.verdict
-    return f"{finding.verdict} p = {finding.p:.2g}, corrected {finding.p_adjusted:.2g}."
+    from mixed_signals.analysis.findings import p_value
+
+    said = p_value(finding.p_adjusted)
+    return f"{finding.verdict} Corrected {said}." if said else finding.verdict
 
 
 def main() -> None:

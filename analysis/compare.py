@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.findings import Answer, Finding, side, with_interval
+from mixed_signals.analysis.findings import Answer, Finding, p_value, side, with_interval
 from mixed_signals.analysis.inference import ResampledT, corrected_resampled_t, mcnemar
 from mixed_signals.analysis.pairing import Predicted, called, of_panel, of_run, paired
 from mixed_signals.analysis.panel import Panel
@@ -295,7 +295,7 @@ def _finding(folds: dict[str, Any], pooled: dict[str, Any]) -> Finding:
     said = (
         f"{measure} of {first} is {where} that of {second}" if where else f"{measure} of {first} and {second}"
     )
-    tested = f", p = {pooled['p']:.2g} by clustered McNemar" if pooled["p"] >= 0 else ""
+    tested = f", {p_value(pooled['p'])} by clustered McNemar" if pooled["p"] >= 0 else ""
     return Finding(
         question=QUESTION,
         quantity=f"{first} against {second}, {measure}",

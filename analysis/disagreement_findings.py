@@ -12,6 +12,7 @@ from mixed_signals.analysis.findings import (
     FLOOR,
     Finding,
     finding,
+    p_value,
     percent,
     records,
     side,
@@ -84,8 +85,7 @@ def _amount(value: float, measure: str) -> str:
 def _beyond(row: Row) -> str:
     """Return a difference with its interval and p."""
     unit = "points" if row["measure"] == "label" else _UNITS.get(row["measure"], "")
-    p = f", p = {row['p']:.3f}" if np.isfinite(row["p"]) else ""
-    return f"{with_interval(row, unit)}{p}"
+    return ", ".join(filter(None, (with_interval(row, unit), p_value(row["p"]))))
 
 
 def _rate(row: Row) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.findings import Finding, percent, records, side, with_interval
+from mixed_signals.analysis.findings import Finding, finding, p_value, percent, records, side, with_interval
 from mixed_signals.analysis.panel import Panel
 from mixed_signals.analysis.perturbing import has_groups
 
@@ -177,23 +177,9 @@ def additivity_findings(panel: Panel, table: pd.DataFrame) -> list[Finding]:
 def _against_zero(row: Mapping[str, Any]) -> str:
     """Return ", above 0 (p = 0.004)", or what of it there is."""
     where = side(row, 0.0)
-    p = row.get("p", np.nan)
-    tested = "" if np.isnan(p) else f" (p = {p:.3f})" if p >= 0.001 else " (p < 0.001)"
-    return (f", {where} 0" if where else "") + tested
+    tested = p_value(row.get("p", np.nan))
+    return (f", {where} 0" if where else "") + (f" ({tested})" if tested else "")
 
 
 def _finding(panel: Panel, question: str, quantity: str, row: Mapping[str, Any], verdict: str) -> Finding:
-    return Finding(
-        question=question,
-        quantity=quantity,
-        estimate=float(row["estimate"]),
-        low=float(row["low"]),
-        high=float(row["high"]),
-        p=float(row.get("p", np.nan)),
-        n=int(row["n"]),
-        n_groups=int(row["n_groups"]),
-        method=str(row["method"]),
-        primary=False,
-        verdict=f"{panel.head}: {verdict}",
-        head=panel.head,
-    )
+    return finding(question, quantity, {**row, "head": panel.head}, f"{panel.head}: {verdict}")

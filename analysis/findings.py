@@ -127,6 +127,19 @@ def side(row: Row, reference: float) -> str:
     return "below" if row["high"] < reference else "not distinguishable from"
 
 
+def p_value(p: float) -> str:
+    """Return ``p = 0.012``, ``p < 0.001``, or nothing where there is no p.
+
+    Examples
+    --------
+    >>> p_value(0.0123), p_value(1e-5), p_value(math.nan)
+    ('p = 0.012', 'p < 0.001', '')
+    """
+    if math.isnan(p):
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def finding(question: str, quantity: str, row: Row, verdict: str) -> Finding:
     """Return the finding that a row of a table holds.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.findings import Finding, Row, percent, records, side, with_interval
+from mixed_signals.analysis.findings import Finding, Row, p_value, percent, records, side, with_interval
 from mixed_signals.analysis.gains import ALL_VOTES, HALVES
 from mixed_signals.analysis.kappa import FLEISS
 from mixed_signals.analysis.votes import TIES_SHARED, TIES_WRONG
@@ -94,10 +94,8 @@ def _finding(question: str, quantity: str, row: Row, verdict: str, head: str = "
 
 
 def _with_p(row: Row) -> str:
-    p = float(row["p"])
-    if np.isnan(p):
-        return ""
-    return ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+    said = p_value(float(row["p"]))
+    return f", {said}" if said else ""
 
 
 def _accuracy(table: pd.DataFrame) -> list[Finding]:

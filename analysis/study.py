@@ -101,7 +101,9 @@ class Study:
         """
         if self.store is None:
             raise UsageError("this run is in no store: its features are not known")
-        described = self.run.info["features"]
+        described = self.run.info.get("features")
+        if described is None:
+            raise UsageError(f"run {self.run.name!r} does not say which features it used; fit-heads again")
         names = {modality: about["name"].split("|") for modality, about in described.items()}
         contents = {modality: about["content"].split("|") for modality, about in described.items()}
         for modality, several in names.items():

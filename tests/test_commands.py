@@ -181,7 +181,7 @@ def test_table_to_report(tmp_path):
         (["--memory", "much"], "--memory 'much': write e.g. 500M or 4G"),
         (["--fusion", "gated@size=3"], "no setting 'size'"),
         (["--subsets", "audio+smell"], "no 'smell' among audio, video"),
-        (["--split", "split", "--partitions", "2"], "one partition"),
+        (["--split", "split"], "leave out --folds"),
     ):
         ran = call(*fit, *wrong, cwd=tmp_path)
         assert ran.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from mixed_signals.analysis.findings import (
-    DISAGREE,
-    FLOOR,
-    LINK,
-    TYPES,
-    by_quantity,
-    percent,
-    records,
-    with_interval,
-)
+from mixed_signals.analysis.findings import Finding, by_quantity, percent, records, with_interval
 from mixed_signals.analysis.panel import FUSION
 from mixed_signals.analysis.report import figures
 from mixed_signals.store.files import replacing
@@ -64,12 +56,20 @@ def render(analysis: Analysis, run: Run, assets: Path) -> str:
         n_utterances=utterances["utterance_id"].nunique(),
         n_groups=len(set(utterances["group"].dropna()) - {""}),
         classes=run.classes,
-        questions=(DISAGREE, FLOOR, LINK),
-        types_question=TYPES,
+        questions=list(_by_question(analysis.findings).items()),
         metrics=metrics_by_model(run.metrics),
         metric_names=list(dict.fromkeys(run.metrics["metric"])),
         heads=[_head(analysis, run, head, assets) for head in analysis.heads],
     )
+
+
+def _by_question(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Return findings by what they answer, what is primary first."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        question = "What this study is about" if finding.primary else finding.question
+        found.setdefault(question, []).append(finding)
+    return found
 
 
 def metrics_by_model(metrics: pd.DataFrame) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from mixed_signals.analysis.cli import app, main
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("cli") / "st"
-    study_store(path, n=120)
+    study_store(path, n=120, n_seeds=5)
     return path
 
 
@@ -26,10 +26,10 @@ def test_tables_fit_and_the_report_is_named(store, width):
         app, [str(store), "--run", "study", "--head", "gated"]
     )
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
-    assert max(len(line) for line in lines if not line.startswith("report: ")) <= width
-    for words in ("majority", "audio / fusion", "agree right", "AUROC, contested", "above the seed floor"):
-        assert words in " ".join(result.output.split())
+    lines = result.stdout.splitlines()
+    assert max(len(line) for line in lines if not line.startswith(("report: ", "files: "))) <= width
+    for words in ("majority", "audio / fusion", "agree right", "AUROC of the modalities", "above the seed floor"):
+        assert words in " ".join(result.stdout.split())
     rows = [line for line in lines if line.startswith(("text / ", "audio / ", "video / "))]
     assert len(rows) == 6
     assert all(row.count("(") == row.count(")") == 2 for row in rows)

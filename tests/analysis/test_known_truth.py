@@ -155,9 +155,8 @@ def test_its_disagreement_is_told_with_intervals_over_eight_actors(recordings):
 def test_the_whole_study_is_analysed_and_says_what_is_missing(recordings):
     analysis = analyze(recordings.store, "study", refit=False, resamples=100)
     assert analysis.modalities(analysis.heads[0]) == ["text", "audio", "video"]
-    assert {"disagreement", "ratings"} <= set(" ".join(analysis.warnings).replace(".", "").split()), (
-        analysis.warnings
-    )
+    assert any("text did no better than the sentinel" in said for said in analysis.warnings)
+    assert any("has no ratings" in said for said in analysis.warnings)
     assert len(analysis.findings) > 30
     assert (analysis.folder / "findings.json").is_file()
     assert not any("ambigu" in finding.verdict for finding in analysis.findings), (

@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    store = study_store(tmp_path_factory.mktemp("study") / "st", n=120, text=HOSTILE)
+    store = study_store(tmp_path_factory.mktemp("study") / "st", n=120, n_seeds=5, text=HOSTILE)
     return store, analyze(store, "study")
 
 
@@ -54,14 +54,15 @@ def page(study):
 def test_tables_and_findings_are_written_and_returned(study):
     store, result = study
     folder = store.run_path("study") / "analysis"
-    for name in ("utterances", "rates", "typology", "link"):
-        written = pd.read_parquet(folder / f"{name}.parquet")
-        assert len(written) == len(getattr(result, name)) > 0
+    assert {"utterances", "rates", "typology", "link", "dominance", "risk_coverage"} <= set(result.tables)
+    for name, table in result.tables.items():
+        assert len(pd.read_parquet(folder / "tables" / f"{name}.parquet")) == len(table) > 0
     findings = json.loads((folder / "findings.json").read_text())
     assert [f["verdict"] for f in findings] == [f.verdict for f in result.findings]
-    assert set(result.utterances["utterance_id"]) == set(store.corpus.ids)
-    assert result.typology["count"].sum() == 120
-    table = result.utterances.set_index("utterance_id")
+    utterances = result.table("utterances")
+    assert set(utterances["utterance_id"]) == set(store.corpus.ids)
+    assert result.table("typology")["count"].sum() == 120
+    table = utterances.set_index("utterance_id")
     assert (table["group"] == store.corpus.utterances.set_index("utterance_id")["group"]).all()
 
 
@@ -120,17 +121,17 @@ def test_what_is_missing_is_said_and_left_out(tmp_path):
     result = analyze(store, "study", report=tmp_path / "elsewhere")
     assert result.report == tmp_path / "elsewhere" / "index.html"
     page = Page(result.report.read_text(encoding="utf-8"))
-    for words in ("no groups", "one seed", "no ratings", "not measured"):
+    for words in ("no groups", "one seed", "no ratings", "at least 5 seeds"):
         assert words in page.text
     assert page.tags.count("figure") == 3
-    assert result.link.empty
-    assert not (result.folder / "link.parquet").exists()
+    assert result.table("link").empty
+    assert not (result.folder / "tables" / "link.parquet").exists()
     assert "nan" not in re.sub(r"\w*nan\w+|\w+nan\w*", "", page.text.lower())
 
 
 def test_groups_fewer_than_eight_have_no_intervals(tmp_path):
     result = analyze(study_store(tmp_path / "st", n=60, n_groups=5), "study")
-    assert result.rates["low"].isna().all()
+    assert result.table("rates")["low"].isna().all()
     assert any("Only 5 groups" in said for said in result.warnings)
     assert "Only 5 groups" in Page(result.report.read_text(encoding="utf-8")).text
 
@@ -146,7 +147,7 @@ def test_several_heads_each_have_their_part(tmp_path):
     Run(predictions, gates, metrics_of(predictions), {"classes": list(CLASSES)}).save(store, "two")
     result = analyze(store, "two")
     assert result.heads == ["gated", "logistic"]
-    assert len(result.utterances) == 120
+    assert len(result.table("utterances")) == 120
     page = Page(result.report.read_text(encoding="utf-8"))
     assert [v for v in page.values("href") if v.startswith("#head")] == ["#head-1", "#head-2"]
     assert analyze(store, "two", heads=["logistic"]).heads == ["logistic"]
