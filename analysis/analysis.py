@@ -24,11 +24,13 @@ from mixed_signals.analysis import (
 from mixed_signals.analysis.cautions import cautions
 from mixed_signals.analysis.findings import Answer, Finding
 from mixed_signals.analysis.inference import adjust
-from mixed_signals.analysis.outputs import methods_paragraph, write_findings, write_tables
+from mixed_signals.analysis.outputs import methods_section, write_findings, write_tables
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
+from mixed_signals.models.intervals import FEWEST_GROUPS, FEWEST_RESAMPLED
 from mixed_signals.store import Run, Store, UsageError, load_run
 from mixed_signals.store.files import replacing
+from mixed_signals.store.terminal import counted
 
 QUESTIONS: dict[str, Callable[[Study, Panel], Answer]] = {
     "disagreement": disagreement.evaluate,
@@ -77,7 +79,7 @@ class Analysis:
     warnings : list of str
         What weakens the findings, or is missing.
     methods : str
-        A paragraph for a paper, with its references.
+        For a paper, with references.
     folder : Path
         Where the tables and ``findings.json`` were written.
     report : Path or None
@@ -181,9 +183,13 @@ def analyze(
             answers.append(evaluate_once(study))
     if against is not None:
         tell(f"{run_name} against {against}")
-        answers.append(compare.compare_runs(study.run, load_run(store, against)))
+        groups = study.utterances[study.run.info.get("group") or "group"]
+        given = {"groups": groups, "resamples": resamples, "seed": seed}
+        answers.append(compare.compare_runs(study.run, load_run(store, against), **given))
     answer = _together(answers)
     tables = dict(answer.tables)
+    if study.run.info.get("seed_spread"):
+        tables["seed_spread"] = pd.DataFrame(study.run.info["seed_spread"])
     if "utterances" in tables:
         tables["utterances"] = _described(study, tables["utterances"], tables)
     folder = store.run_path(run_name) / "analysis"
@@ -193,7 +199,7 @@ def analyze(
         tables=tables,
         findings=_sorted(adjust(_primary(answer.findings, primary))),
         warnings=[*_weaknesses(study), *answer.notes],
-        methods=methods_paragraph(answer.methods),
+        methods=methods_section([_inference(study), *(each.methods for each in answers)]),
         folder=folder,
     )
     _write(result)
@@ -228,7 +234,7 @@ def analyze_people(store: Store, *, resamples: int = 1000, seed: int = 0) -> Ana
         tables=answer.tables,
         findings=adjust(answer.findings),
         warnings=answer.notes,
-        methods=methods_paragraph(answer.methods),
+        methods=methods_section([answer.methods]),
         folder=store.inside("people"),
     )
     _write(result)
@@ -243,7 +249,7 @@ def _asked(questions: Sequence[str]) -> dict[str, Callable[[Study, Panel], Answe
 
 
 def _together(answers: Sequence[Answer]) -> Answer:
-    """Return answers as one: tables of one name below each other, notes and methods once."""
+    """Return answers as one: tables of one name below each other, notes once."""
     parts: dict[str, list[pd.DataFrame]] = {}
     for answer in answers:
         for name, table in answer.tables.items():
@@ -253,7 +259,6 @@ def _together(answers: Sequence[Answer]) -> Answer:
         {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()},
         [finding for answer in answers for finding in answer.findings],
         list(dict.fromkeys(note for answer in answers for note in answer.notes)),
-        list(dict.fromkeys(sentence for answer in answers for sentence in answer.methods)),
     )
 
 
@@ -308,6 +313,26 @@ def _weaknesses(study: Study) -> list[str]:
             study.run.metrics,
             groups_kept_apart=study.run.info.get("group") is not None,
         ),
+    ]
+
+
+def _inference(study: Study) -> list[str]:
+    """Return what holds for all questions, for a section on methods."""
+    panel = study.panels[0]
+    n_partitions, n_seeds = next(iter(panel.outputs.values())).shape[:2]
+    n_groups = len(set(panel.groups) - {""}) if panel.groups is not None else 0
+    unit = f"the group ({n_groups} of them)" if n_groups else "the utterance, since there are no groups"
+    return [
+        f"All models are tested out of fold; their outputs are averaged over {counted(n_seeds, 'training')} and "
+        f"{counted(n_partitions, 'partition')} into folds before anything is tested, and the spread over seeds is "
+        "reported on its own.",
+        f"The unit of resampling is {unit}: 95% intervals are bootstrap-t over {FEWEST_RESAMPLED} units or more "
+        f"({study.resamples} resamples) [Efron 1981; Davison 1997], with fewer, and for statistics that are no "
+        "functions of sums, by deleting one unit at a time with Student's t [MacKinnon 2023], and are not given below "
+        f"{FEWEST_GROUPS} units; they are conditional on the trained models.",
+        f"Tests flip or permute whole units or within them, with {study.resamples} draws [Winkler 2014; Phipson 2010]; "
+        "p is corrected by Holm among what was named beforehand [Holm 1979], and the false discovery rate is "
+        "controlled among all else, which is exploratory [Benjamini 1995].",
     ]
 
 

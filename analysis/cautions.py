@@ -39,8 +39,6 @@ def cautions(
             f"Only {n_groups} groups: estimates have no intervals (at least {FEWEST_GROUPS} are needed)."
         )
     for panel in panels:
-        if len(panel.seeds) < 2 and not panel.deterministic:
-            said.append(f"{panel.head} has one seed: its seed floor cannot be measured.")
         if panel.left_out:
             left_out = counted(panel.left_out, "utterance")
             said.append(f"{panel.head}: {left_out} left out, not predicted by every model.")

@@ -1,4 +1,4 @@
-"""What an analysis leaves on disk: findings, tables in three formats, and the paragraph for a methods section.
+"""What an analysis leaves on disk: findings, tables in three formats, and a section on methods.
 
 ::
 
@@ -87,15 +87,21 @@ def _escaped(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
-def methods_paragraph(sentences: Sequence[str]) -> str:
-    """Return sentences, each once, as a paragraph with the references that they cite by key, ``[Lin 1991]``.
+def methods_section(paragraphs: Sequence[Sequence[str]]) -> str:
+    """Return paragraphs of sentences, each said once, with the references that they cite by key, ``[Lin 1991]``.
 
     Raises
     ------
     MixedSignalsError
         If a sentence cites what is not in `mixed_signals.analysis.sources.SOURCES`.
     """
-    text = " ".join(dict.fromkeys(sentences))
+    said: set[str] = set()
+    written = []
+    for sentences in paragraphs:
+        if new := [sentence for sentence in dict.fromkeys(sentences) if sentence not in said]:
+            written.append(" ".join(new))
+        said.update(sentences)
+    text = "\n\n".join(written)
     cited = sorted({key for found in _CITED.findall(text) for key in found.split("; ")})
     if unknown := [key for key in cited if key not in SOURCES]:
         raise MixedSignalsError(f"methods: no source {unknown[0]!r}")

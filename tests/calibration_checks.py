@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from planted_study import Design, Drawn, autocorrelated, draw, group_numbers, grouped_normal
-from scipy.stats import chi2, ttest_1samp
+from scipy.stats import chi2, norm, ttest_1samp
 from synthetic_study import MODALITIES
 
 from mixed_signals.analysis import ambiguity, control, disagreement, floors, inference
@@ -101,15 +101,13 @@ def intervals(rng: np.random.Generator, setting: Setting) -> Outcomes:
 
 def unfit(rng: np.random.Generator, setting: Setting) -> Outcomes:
     """Do methods that are not used fail where groups matter? The simulation must be able to see it."""
-    drawn = draw(rng, planted_everywhere(setting))
-    true = truths(setting.icc, setting.n_classes)[RATE]
-    rate = disagreement.pair_measures(drawn.panel, "text", FUSION)["rate"]
-    low, high = percentile_bootstrap(rng, rate, drawn.panel.groups)
-    right = [drawn.panel.labels(m)[0] == drawn.panel.truth for m in ("text", "video")]
-    gained, lost = (right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()
+    share, groups = 0.3, group_numbers(rng, setting.n, setting.n_groups)
+    first, second = (grouped_normal(rng, groups, setting.icc)[:, 0] < norm.ppf(share) for _ in range(2))
+    low, high = percentile_bootstrap(rng, first, groups)
+    gained, lost = (first & ~second).sum(), (second & ~first).sum()
     return {
-        "percentile bootstrap of groups": float(low <= true <= high),
-        "interval that takes rows for groups": covers(mean_interval(rate), true),
+        "percentile bootstrap of groups": float(low <= share <= high),
+        "interval that takes rows for groups": covers(mean_interval(first), share),
         "McNemar that takes rows for groups": float(
             chi2.sf((gained - lost) ** 2 / (gained + lost), 1) <= ALPHA
         ),
@@ -123,8 +121,8 @@ def planted_everywhere(setting: Setting) -> Design:
 
 @lru_cache
 def truths(icc: float, n_classes: int) -> dict[str, float]:
-    """Return the quantities of a study of 200,000 utterances in 10,000 groups."""
-    drawn = draw(np.random.default_rng(7), planted_everywhere(Setting(10_000, icc, n_classes, 200_000)))
+    """Return the quantities of a study of 100,000 utterances in 5,000 groups."""
+    drawn = draw(np.random.default_rng(7), planted_everywhere(Setting(5_000, icc, n_classes, 100_000)))
     one_group = np.zeros(drawn.design.n, dtype=int)  # too few for intervals: estimates alone
     return {name: interval.estimate for name, interval in quantities(drawn, one_group).items()}
 

@@ -279,7 +279,7 @@ def _contested(rng, design, panel, ambiguity, conflicted):
         score = np.where(np.any(list(conflicted.values()), axis=0), 1.0, 0.0)
     elif design.raters_see == "confidence":
         bits = entropy(panel.mean(FUSION)) / np.log2(design.n_classes)
-        score = (bits - bits.mean()) / (2 * bits.std()) + 0.5
+        score = 0.8 * (bits - bits.mean()) / bits.std() + 0.3
     else:
         score = ambiguity if design.raters_see == "ambiguity" else np.full(design.n, 0.5)
     spread = np.sqrt(np.pi**2 / 3 * design.icc / (1 - design.icc))

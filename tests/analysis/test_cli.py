@@ -28,7 +28,13 @@ def test_tables_fit_and_the_report_is_named(store, width):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert max(len(line) for line in lines if not line.startswith(("report: ", "files: "))) <= width
-    for words in ("majority", "audio / fusion", "agree right", "AUROC of the modalities", "above the seed floor"):
+    for words in (
+        "majority",
+        "audio / fusion",
+        "agree right",
+        "AUROC of the modalities",
+        "above the seed floor",
+    ):
         assert words in " ".join(result.stdout.split())
     rows = [line for line in lines if line.startswith(("text / ", "audio / ", "video / "))]
     assert len(rows) == 6
@@ -44,7 +50,7 @@ def test_notes_go_to_standard_error(tmp_path):
     )
     assert result.exit_code == 0
     assert "no ratings" in result.stderr
-    assert "one seed" in result.stderr
+    assert "the seed floor needs at least 5 seeds, this run has 1 seed" in result.stderr
     assert "no ratings" not in result.stdout
     assert (tmp_path / "out" / "index.html").exists()
 

@@ -1,4 +1,4 @@
-"""What an analysis leaves on disk: tables in three formats, null for what is no number, a paragraph with references."""
+"""What an analysis leaves on disk: tables in three formats, null for what is no number, methods with references."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mixed_signals.analysis.findings import Finding
 from mixed_signals.analysis.outputs import (
     MOST_ROWS,
     latex,
-    methods_paragraph,
+    methods_section,
     write_findings,
     write_tables,
 )
@@ -71,8 +71,10 @@ def test_latex_shows_every_character_of_a_name():
     assert r"50\% of \$x\_1\$ \textasciitilde{} \{a\}\textasciicircum{}b \textbackslash{}c \#1" in said
 
 
-def test_the_paragraph_says_each_sentence_once_and_lists_what_it_cites():
-    said = methods_paragraph(["Divergence [Lin 1991].", "Divergence [Lin 1991].", "Nothing cited."])
+def test_each_sentence_is_said_once_and_what_is_cited_is_listed():
+    first = ["Divergence [Lin 1991].", "Divergence [Lin 1991].", "Nothing cited."]
+    said = methods_section([first, first, ["Another paragraph.", "Nothing cited."]])
+    assert "Nothing cited.\n\nAnother paragraph.\n" in said
     assert said.count("Divergence [") == 1
     assert SOURCES["Lin 1991"] in said
     assert SOURCES["Simpson 1949"] not in said
@@ -80,7 +82,7 @@ def test_the_paragraph_says_each_sentence_once_and_lists_what_it_cites():
 
 def test_a_source_that_nobody_knows_is_an_error():
     with pytest.raises(MixedSignalsError, match="no source 'Nobody 1900'"):
-        methods_paragraph(["As shown [Nobody 1900]."])
+        methods_section([["As shown [Nobody 1900]."]])
 
 
 def test_all_sources_have_a_year_and_are_in_order():

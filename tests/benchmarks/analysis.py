@@ -2,7 +2,7 @@
 
     python tests/benchmarks/analysis.py [--small] [--json FILE]
 
-The run: 10,000 utterances of 100 groups, ratings, seven subsets of three modalities, 5 folds, 10 seeds, its heads saved;
+The run: 10,000 utterances of 100 groups, ratings, seven subsets of three modalities, 5 folds, 10 seeds, heads saved;
 the analysis with 1,000 resamples and as many permutations, without training any head again. Growth is of each
 question's seconds, per thousand utterances, for studies of predictions alone (no features, no saved heads), set beside
 those of the smallest.

@@ -42,13 +42,13 @@ def full_plan() -> Plan:
     two = [Setting(n_groups, icc) for n_groups in GROUPS for icc in ICCS]
     six = [Setting(n_groups, 0.1, n_classes=6) for n_groups in GROUPS]
     by_groups = [Setting(n_groups, 0.1) for n_groups in GROUPS]
-    plan: Plan = [(checks.intervals, setting, 1000) for setting in (*two, *six)]
+    plan: Plan = [(checks.intervals, setting, 700) for setting in (*two, *six)]
     plan += [(checks.paired, setting, 2000) for setting in (*two, *six)]
     plan += [(checks.covariates, setting, 2000) for setting in two]
     for check in (checks.in_time, checks.trained_again):
         plan += [(check, setting, 2000) for setting in by_groups]
     for check in (checks.unlinked, checks.driven_by_one):
-        plan += [(check, setting, 500) for setting in (*by_groups, Setting(20, 0.3), Setting(20, 0.1, 6))]
+        plan += [(check, setting, 300) for setting in (*by_groups, Setting(20, 0.3), Setting(20, 0.1, 6))]
     plan += [(checks.splits, TYPICAL, 2000), (checks.unfit, Setting(8, 0.3), 2000)]
     plan += [(checks.through_heads, TYPICAL, 200)]
     for check in POWERFUL:
@@ -68,9 +68,9 @@ POWERFUL = (
 def small_plan() -> Plan:
     """Return a part that takes some seconds."""
     few, many = Setting(8, 0.3), Setting(42, 0.1)
-    plan: Plan = [(checks.intervals, few, 100), (checks.intervals, many, 50)]
+    plan: Plan = [(checks.intervals, Setting(8, 0.1), 60), (checks.intervals, many, 40)]
     plan += [(check, setting, 100) for check in (checks.paired, checks.covariates) for setting in (few, many)]
-    plan += [(checks.in_time, TYPICAL, 50), (checks.splits, TYPICAL, 200), (checks.unfit, few, 400)]
+    plan += [(checks.in_time, TYPICAL, 50), (checks.splits, TYPICAL, 200), (checks.unfit, few, 600)]
     plan += [(check, TYPICAL, 20) for check in (checks.unlinked, checks.driven_by_one, checks.conflict_seen)]
     return plan
 
