@@ -184,8 +184,8 @@ def analyze(
     if against is not None:
         tell(f"{run_name} against {against}")
         groups = study.utterances[study.run.info.get("group") or "group"]
-        given = {"groups": groups, "resamples": resamples, "seed": seed}
-        answers.append(compare.compare_runs(study.run, load_run(store, against), **given))
+        other = load_run(store, against)
+        answers.append(compare.compare_runs(study.run, other, groups=groups, resamples=resamples, seed=seed))
     answer = _together(answers)
     tables = dict(answer.tables)
     if study.run.info.get("seed_spread"):
