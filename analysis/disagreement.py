@@ -9,7 +9,8 @@ truth). A table of rates has a row for each pair, each distance (its ``measure``
 
 - ``rate``: mean distance of the two models' outputs, each averaged over seeds. Rates of ``label`` and of ``p_true``
   between a unimodal and the fusion are the two measures of Srikanth et al. (2025).
-- ``between``, ``floor``, ``excess``: of single trainings; see `mixed_signals.analysis.floors`.
+- ``between``, ``floor``, ``excess``: of single trainings; see `mixed_signals.analysis.trainings` and
+  `mixed_signals.analysis.floors`.
 - ``same_modality``: rate of two models of one modality (of disjoint halves of its features); of a pair of modalities
   the mean of the two. ``beyond_same_modality``: rate minus it.
 - ``shift`` (margin, p_true): mean change, with its sign, from the first model to the second; above 0 where the second
@@ -25,8 +26,8 @@ truth). A table of rates has a row for each pair, each distance (its ``measure``
 
 Distances are taken within a partition and averaged over partitions. Intervals and tests respect groups (see
 `mixed_signals.models.intervals` and `mixed_signals.analysis.inference`) and are conditional on the trained models: they
-say what other groups of utterances would change, not what other seeds would. ``excess``, ``shift`` and what is
-``beyond`` are tested against a mean of 0.
+say what other groups of utterances would change, not what other seeds would; but for ``excess``, whose interval and
+test take trainings into account. ``shift`` and what is ``beyond`` are tested against a mean of 0.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ from mixed_signals.analysis.floors import (
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
+from mixed_signals.analysis.trainings import Excess
 from mixed_signals.models.intervals import Interval, Limits, group_codes, mean_interval, sums_interval
 from mixed_signals.models.measures import concordance
 
@@ -133,12 +135,10 @@ def rate_table(study: Study, panel: Panel, repeated: Repeated, halves: Repeated)
             of_pair = (*pair, distance.name)
             rate = distance.between(views[first], views[second]).mean(axis=0)
             rows.mean((*of_pair, "rate"), rate, limits)
-            measured = excess.get((distance.name, pair), {})
-            for quantity in ("between", "floor", "excess"):
-                ends = both_ways if quantity == "excess" else limits
-                rows.mean(
-                    (*of_pair, quantity), measured.get(quantity), ends, repeated, tested=quantity == "excess"
-                )
+            measured = excess.get((distance.name, pair))
+            rows.mean((*of_pair, "between"), measured.between if measured else None, limits, repeated)
+            rows.mean((*of_pair, "floor"), measured.floor if measured else None, limits, repeated)
+            rows.excess((*of_pair, "excess"), measured, both_ways, repeated)
             of_each = [same[distance.name, m] for m in pair if (distance.name, m) in same]
             alike = np.mean(of_each, axis=0) if len(of_each) == len({*pair} - {FUSION}) else None
             rows.mean((*of_pair, "same_modality"), alike, limits, halves)
@@ -176,7 +176,8 @@ def pair_measures(panel: Panel, first: str, second: str) -> dict[str, Values]:
     views = [distance.view(panel.outputs[model].mean(axis=1)) for model in (first, second)]
     measures = {"rate": distance.between(*views).mean(axis=0)}
     if len(panel.seeds) >= 2:
-        measures |= floor_values(panel, distance, [(first, second)])[first, second]
+        found = floor_values(panel, distance, [(first, second)])[first, second]
+        measures |= {"between": found.between, "floor": found.floor, "excess": found.excess}
     return measures
 
 
@@ -268,7 +269,7 @@ def _excess_by_utterance(panel: Panel, repeated: Repeated) -> dict[Pair, Values]
     if of is None:
         return {}
     every = floor_values(of, distances(of)[0], pairs_of(panel))
-    return {pair: aligned(found["excess"], of, panel) for pair, found in every.items()}
+    return {pair: aligned(found.excess, of, panel) for pair, found in every.items()}
 
 
 def _labels_by_model(panel: Panel) -> dict[str, object]:
@@ -345,6 +346,20 @@ class _Rows:
         method = f"{interval.method}; {test.method}"
         self._add(key, replace(interval, method=method), test.p, of)
 
+    def excess(
+        self, key: tuple[str, str, str, str], found: Excess | None, limits: Limits, of: Repeated
+    ) -> None:
+        """Add a mean excess, whose interval and test know of trainings as well as of groups."""
+        if found is None:
+            self.mean(key, None, limits, of)
+            return
+        known = np.isfinite(found.excess)
+        drawn = {"resamples": self.study.resamples, "seed": self.study.seed}
+        over_groups = mean_interval(found.excess[known], self.codes[known], limits=limits, **drawn)
+        p, how = found.test(self.study.resamples, self.study.seed)
+        interval = found.widened(over_groups, limits)
+        self._add(key, replace(interval, method=f"{interval.method}; {how}"), p, of)
+
     def sums(
         self, key: tuple[str, str, str, str], columns: Values, function: Callable[[Values], Values]
     ) -> None:
@@ -406,7 +421,8 @@ def _methods(panel: Panel, repeated: Repeated, halves: Repeated) -> list[str]:
         said.append(
             f"The excess over the floor compares two models in different trainings ({again}) with each of them in two "
             "trainings; it is unbiased, zero in expectation for models that differ by training alone, and not clipped "
-            "[Szekely 2013; Fuglede 2004]."
+            "[Szekely 2013; Fuglede 2004]. Its interval over groups is widened by a jackknife over trainings "
+            "[Tukey 1958; Zou 2008], and its p is that of exchanging trainings between the two models."
         )
     if halves.panel:
         said.append(
@@ -414,24 +430,3 @@ def _methods(panel: Panel, repeated: Repeated, halves: Repeated) -> list[str]:
             "halves of its features."
         )
     return said
-
-
-def disagreement_rates(panel: Panel, groups: ArrayLike | None = None) -> pd.DataFrame:
-    """Return the rates of labels alone, with the seed floor from two seeds on, as they were before `evaluate`."""
-    limits: dict[str, Limits] = {"rate": (0, 1), "between": (0, 1), "floor": (0, 1), "excess": (-1, 1)}
-    rows: list[dict[str, object]] = []
-    for first, second in pairs_of(panel):
-        measures = pair_measures(panel, first, second)
-        rate = mean_interval(measures["rate"], groups, limits=limits["rate"])
-        for quantity, ends in limits.items():
-            if quantity in measures:
-                result = vars(mean_interval(measures[quantity], groups, limits=ends))
-            else:
-                why = "the seed floor needs at least two seeds"
-                if panel.deterministic:
-                    why = "the head does not depend on a seed, so there is no seed noise"
-                unknown = dict.fromkeys(("estimate", "low", "high"), np.nan)
-                result = {**vars(rate), **unknown, "method": f"not measured: {why}"}
-            named = {"head": panel.head, "first": first, "second": second, "quantity": quantity}
-            rows.append({**result, **named, "n_seeds": len(panel.seeds)})
-    return pd.DataFrame(rows)

@@ -2,17 +2,10 @@
 
 Conventions
 -----------
-With ``d`` a distance of two models' outputs for an utterance (see `mixed_signals.analysis.distances`) and ``m_s`` the
-model ``m`` of training ``s``, means over all ordered pairs of different trainings ``s != s'``:
-
-- ``between``: mean of ``d(m_s, F_s')``.
-- ``floor``: half of the sum of the means of ``d(m_s, m_s')`` and ``d(F_s, F_s')``.
-- ``excess``: ``between - floor``, for each utterance, which may be negative and is never clipped.
-
-Its expectation is zero, whatever ``d``, where the trainings of ``m`` and ``F`` are exchangeable: where the two differ
-by their seeds alone. A training is never compared with the other model's of its own seed, since those may share what
-the seed decides. All the distances used are of negative type, so that the expectation is never below zero, and the
-estimate is unbiased for:
+``between``, ``floor`` and ``excess`` of two models ``m`` and ``F`` in several trainings are those of
+`mixed_signals.analysis.trainings`. The expectation of the excess is zero, whatever the distance, where the trainings of
+the two are exchangeable: where they differ by their seeds alone. All the distances used are of negative type, so that
+the expectation is never below zero, and the estimate is unbiased for:
 
 =====================  ================================================================================================
 label                  ``1/2 sum_c (P(m = c) - P(F = c))^2``, probabilities over seeds
@@ -36,22 +29,21 @@ so disagree more than two whole feature sets would: the comparison is on the saf
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mixed_signals.analysis.distances import Distance, Values, distances
 from mixed_signals.analysis.panel import Panel, make_panels
 from mixed_signals.analysis.study import Study
+from mixed_signals.analysis.trainings import Excess, excesses
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import counted
 
 FEWEST_SEEDS = 5
 N_BAGS = 10
-_AT_ONCE = 1 << 19  # numbers of one view that are compared at a time
 
 Pair = tuple[str, str]
 
@@ -74,41 +66,8 @@ class Repeated:
     why: str = ""
 
 
-def between_trainings(distance: Distance, a: NDArray[Any], b: NDArray[Any]) -> Values:
-    """Return the mean distance over partitions and ordered pairs of different trainings.
-
-    Pair by pair in rounds: in round ``r`` training ``s`` of `a` meets ``s - r`` of `b`.
-
-    Parameters
-    ----------
-    distance : Distance
-    a, b : arrays, shape (P, S, N) or (P, S, N, K)
-        Views of two models' outputs, at least two trainings; the same array for a model and itself.
-
-    Returns
-    -------
-    array of shape (N,)
-    """
-    n_partitions, n_trainings, n = a.shape[:3]
-    weights = dict.fromkeys(range(1, n_trainings), 1)
-    if a is b:  # the round r is the round S - r with its ends exchanged
-        weights = {r: 1 if 2 * r == n_trainings else 2 for r in range(1, n_trainings // 2 + 1)}
-    found = np.zeros(n)
-    step = max(1, _AT_ONCE * n // a.size)
-    for start in range(0, n, step):
-        rows = slice(start, start + step)
-        mine, others = np.ascontiguousarray(a[:, :, rows]), np.ascontiguousarray(b[:, :, rows])
-        for r, weight in weights.items():
-            met = (
-                distance.between(mine[:, r:], others[:, :-r]).sum(axis=(0, 1)),
-                distance.between(mine[:, :r], others[:, -r:]).sum(axis=(0, 1)),
-            )
-            found[rows] += weight * (met[0] + met[1])
-    return found / (n_partitions * n_trainings * (n_trainings - 1))
-
-
-def floor_values(panel: Panel, distance: Distance, pairs: Iterable[Pair]) -> dict[Pair, dict[str, Values]]:
-    """Return ``between``, ``floor`` and ``excess`` of each utterance, shape (N,), for pairs of models.
+def floor_values(panel: Panel, distance: Distance, pairs: Iterable[Pair]) -> dict[Pair, Excess]:
+    """Return what lies between pairs of models beyond their trainings.
 
     Parameters
     ----------
@@ -120,13 +79,7 @@ def floor_values(panel: Panel, distance: Distance, pairs: Iterable[Pair]) -> dic
     """
     pairs = list(pairs)
     views = {model: distance.view(panel.outputs[model]) for pair in pairs for model in pair}
-    itself = {model: between_trainings(distance, view, view) for model, view in views.items()}
-    found = {}
-    for first, second in pairs:
-        between = between_trainings(distance, views[first], views[second])
-        floor = (itself[first] + itself[second]) / 2
-        found[first, second] = {"between": between, "floor": floor, "excess": between - floor}
-    return found
+    return excesses(distance, views, pairs, panel.seeds)
 
 
 def repeated_panel(study: Study, panel: Panel) -> Repeated:
@@ -182,17 +135,17 @@ def halved_panel(study: Study, panel: Panel) -> Repeated:
     return Repeated(_lined_up(pd.concat([halves, stand_in], ignore_index=True), panel), "halves", why)
 
 
-def excess_values(
-    repeated: Repeated, panel: Panel, pairs: Iterable[Pair]
-) -> dict[tuple[str, Pair], dict[str, Values]]:
+def excess_values(repeated: Repeated, panel: Panel, pairs: Iterable[Pair]) -> dict[tuple[str, Pair], Excess]:
     """Return what `floor_values` gives for each distance and pair, by a panel's utterances (NaN: not in)."""
     if repeated.panel is None:
         return {}
     pairs = list(pairs)
     return {
-        (distance.name, pair): {
-            name: aligned(values, repeated.panel, panel) for name, values in found.items()
-        }
+        (distance.name, pair): replace(
+            found,
+            between=aligned(found.between, repeated.panel, panel),
+            floor=aligned(found.floor, repeated.panel, panel),
+        )
         for distance in distances(repeated.panel)
         for pair, found in floor_values(repeated.panel, distance, pairs).items()
     }

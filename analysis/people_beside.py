@@ -155,7 +155,7 @@ def models_table(people: People, panel: Panel) -> pd.DataFrame:
         models = (known[first], known[second])
         views = (jsd.view(panel.outputs[model].mean(axis=1)) for model in models)
         modelled = jsd.between(*views).mean(axis=0)[place[mine]]
-        seeds = floor_values(panel, jsd, [models])[models]["excess"][place[mine]] if repeated else None
+        seeds = floor_values(panel, jsd, [models])[models].excess[place[mine]] if repeated else None
         rows += [
             {"head": panel.head, "first": first, "second": second, **row}
             for row in _beside(people, _of(apart, mine[rated]), mine, modelled, seeds)

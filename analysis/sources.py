@@ -83,8 +83,12 @@ SOURCES: dict[str, str] = {
     "Traub 2024": "Traub, J., Bungert, T. J., Lüth, C. T., Baumgartner, M., Maier-Hein, K. H., Maier-Hein, L., "
     "Jaeger, P. F. (2024). Overcoming common flaws in the evaluation of selective classification systems. Advances "
     "in Neural Information Processing Systems 37.",
+    "Tukey 1958": "Tukey, J. W. (1958). Bias and confidence in not quite large samples. Annals of Mathematical "
+    "Statistics 29, 614.",
     "Winkler 2014": "Winkler, A. M., Ridgway, G. R., Webster, M. A., Smith, S. M., Nichols, T. E. (2014). "
     "Permutation inference for the general linear model. NeuroImage 92, 381-397.",
     "Winkler 2015": "Winkler, A. M., Webster, M. A., Vidaurre, D., Nichols, T. E., Smith, S. M. (2015). Multi-level "
     "block permutation. NeuroImage 123, 253-268.",
+    "Zou 2008": "Zou, G. Y., Donner, A. (2008). Construction of confidence limits about effect measures: A general "
+    "approach. Statistics in Medicine 27, 1693-1702.",
 }

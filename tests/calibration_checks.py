@@ -348,8 +348,9 @@ def trained_apart(rng: np.random.Generator, setting: Setting) -> Outcomes:
 def excess_above(panel: Panel) -> float:
     """Return whether the excess of text and video over the seed floor is found to be above 0."""
     (distance, *_), pair = distances(panel), ("text", "video")
-    excess = floors.floor_values(panel, distance, [pair])[pair]["excess"]
-    return above(pd.Series(vars(mean_interval(excess, panel.groups))), 0.0)
+    found = floors.floor_values(panel, distance, [pair])[pair]
+    over_groups = mean_interval(found.excess, panel.groups)
+    return above(pd.Series(vars(found.widened(over_groups, (-1.0, 1.0)))), 0.0)
 
 
 def splits(rng: np.random.Generator, setting: Setting) -> Outcomes:

@@ -14,7 +14,6 @@ from mixed_signals.analysis.disagreement import evaluate, rate_table
 from mixed_signals.analysis.distances import distances, jensen_shannon
 from mixed_signals.analysis.floors import (
     Repeated,
-    between_trainings,
     depends_on_seed,
     floor_values,
     halved_panel,
@@ -22,6 +21,7 @@ from mixed_signals.analysis.floors import (
 )
 from mixed_signals.analysis.panel import FUSION
 from mixed_signals.analysis.study import Study
+from mixed_signals.analysis.trainings import between_trainings, compared_trainings, excesses
 from mixed_signals.models import sweep
 from mixed_signals.models.intervals import mean_interval
 from mixed_signals.store import Corpus, Store, folds
@@ -50,7 +50,10 @@ def test_pairs_of_trainings_equal_the_plain_loop(kind, n_seeds):
         for first, second in (("text", FUSION), ("text", "text")):
             a, b = (panel.outputs[model] for model in (first, second))
             views = {model: distance.view(panel.outputs[model]) for model in (first, second)}
-            found = between_trainings(distance, views[first], views[second])
+            found, by_pair = between_trainings(
+                distance, views[first], views[second], ~np.eye(n_seeds, dtype=bool)
+            )
+            assert np.nanmean(by_pair) == pytest.approx(found.mean())
             for i in range(12):
                 loop = [
                     plain(distance.name, a[p, s, i], b[p, t, i], panel.truth[i]) / scale
@@ -63,9 +66,11 @@ def test_rows_may_be_compared_in_parts(monkeypatch):
     panel = draw(np.random.default_rng(0), Design(n=50, n_groups=5, n_classes=3)).panel
     label = distances(panel)[0]
     whole = floor_values(panel, label, [("text", FUSION)])["text", FUSION]
-    monkeypatch.setattr("mixed_signals.analysis.floors._AT_ONCE", 40)
-    for name, values in floor_values(panel, label, [("text", FUSION)])["text", FUSION].items():
-        np.testing.assert_allclose(values, whole[name])
+    monkeypatch.setattr("mixed_signals.analysis.trainings._AT_ONCE", 40)
+    parts = floor_values(panel, label, [("text", FUSION)])["text", FUSION]
+    np.testing.assert_allclose(parts.between, whole.between)
+    np.testing.assert_allclose(parts.floor, whole.floor)
+    np.testing.assert_allclose(parts.means, whole.means)
 
 
 def test_excess_is_zero_in_expectation_for_seed_noise_alone():
@@ -80,10 +85,10 @@ def test_excess_is_zero_in_expectation_for_seed_noise_alone():
             found = floor_values(replace(panel, outputs=outputs), distance, [("text", FUSION)])[
                 "text", FUSION
             ]
-            interval = mean_interval(found["excess"], panel.groups)
+            interval = mean_interval(found.excess, panel.groups)
             means.setdefault(distance.name, []).append(interval.estimate)
             covered.setdefault(distance.name, []).append(interval.low <= 0 <= interval.high)
-            assert found["floor"].mean() > 0.03
+            assert found.floor.mean() > 0.03
     assert set(means) == {"label", "jsd", "margin", "p_true"}
     for name, values in means.items():
         assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(100), name
@@ -96,9 +101,7 @@ def test_excess_of_labels_is_half_the_squared_difference_of_their_chances():
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.3, 0.3, 0.4])
     a, b = (rng.choice(3, size=(1, 6, 20_000), p=chances) for chances in (p, q))
     label = distances(draw(rng, Design(n=20, n_groups=4)).panel)[0]
-    excess = (
-        between_trainings(label, a, b) - (between_trainings(label, a, a) + between_trainings(label, b, b)) / 2
-    )
+    excess = excesses(label, {"a": a, "b": b}, [("a", "b")], [(s, 0) for s in range(6)])["a", "b"].excess
     assert excess.mean() == pytest.approx(np.sum((p - q) ** 2) / 2, abs=0.01)
     assert excess.min() < 0
 
@@ -109,8 +112,42 @@ def test_a_seed_that_two_models_share_does_not_hide_their_floor():
     panel = replace(panel, outputs={**panel.outputs, "audio": panel.outputs["text"].copy()})
     label = distances(panel)[0]
     found = floor_values(panel, label, [("text", "audio")])["text", "audio"]
-    assert np.abs(found["excess"]).max() < 1e-12
-    assert found["between"].mean() > 0.02
+    assert np.abs(found.excess).max() < 1e-12
+    assert found.between.mean() > 0.02
+
+
+def test_trainings_that_share_a_seed_or_an_order_are_not_compared():
+    trainings = [(seed, order) for seed in range(3) for order in range(2)]
+    allowed = compared_trainings(trainings)
+    for s, (seed, order) in enumerate(trainings):
+        for t, (other_seed, other_order) in enumerate(trainings):
+            assert allowed[s, t] == (seed != other_seed and order != other_order)
+    assert (compared_trainings([(s, 0) for s in range(4)]) == ~np.eye(4, dtype=bool)).all()
+    assert (compared_trainings([(0, o) for o in range(4)]) == ~np.eye(4, dtype=bool)).all()
+
+
+@pytest.mark.parametrize("n_seeds", [5, 8])
+def test_the_excess_of_models_that_differ_by_training_alone_is_not_found(n_seeds):
+    """A training errs alike for like utterances: intervals over groups alone would find an excess."""
+    design = Design(
+        n=400, n_groups=20, icc=0.1, noise=0.5, noise_width=6, n_seeds=n_seeds, same={"video": "text"},
+        strengths=dict.fromkeys(("text", "audio", "video"), 0.9),
+    )  # fmt: skip
+    over_groups, widened, p = [], [], []
+    for number in range(60):
+        panel = draw(np.random.default_rng([9, number]), design).panel
+        found = floor_values(panel, distances(panel)[0], [("text", "video")])["text", "video"]
+        interval = mean_interval(found.excess, panel.groups)
+        over_groups.append(interval.low > 0)
+        widened.append(found.widened(interval, (-1, 1)).low > 0)
+        p.append(found.test(199, 0)[0])
+    assert np.mean(over_groups) > 0.1  # which is why it is widened
+    assert np.mean(widened) <= 0.05
+    assert np.mean(np.array(p) <= 0.05) <= 0.12
+    apart = draw(np.random.default_rng(9), replace(design, same={})).panel
+    found = floor_values(apart, distances(apart)[0], [("text", "video")])["text", "video"]
+    assert found.widened(mean_interval(found.excess, apart.groups), (-1, 1)).low > 0
+    assert found.test(199, 0)[0] <= 0.01
 
 
 def corpus_store(folder, features, labels, n_groups=12):
