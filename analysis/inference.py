@@ -32,6 +32,7 @@ from mixed_signals.analysis.findings import Finding
 from mixed_signals.models.intervals import FEWEST_GROUPS, group_codes, sums_by
 
 MOST_ENUMERATED = 4096
+SHORT_SERIES = 20  # rows of a group
 _CELLS = 2**21  # of the arrays that one round of draws fills
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
@@ -262,7 +263,8 @@ def circular_shift(
 
     Within each group rows are sorted by `when`; in each draw x is moved on by as many rows as chance says, another
     number in each group, and what falls off at the end comes in at the start. That keeps what neighbours in time have
-    in common, apart from the seam (Lancaster et al. 2018, Physics Reports 748). p is twice the smaller tail.
+    in common, apart from the seam (Lancaster et al. 2018, Physics Reports 748). p is twice the smaller tail. The seam
+    weighs in short series: with 42 groups of about 9 rows whose neighbours correlate by .8, 8% of nulls have p < .05.
 
     Parameters
     ----------
@@ -288,6 +290,8 @@ def circular_shift(
         return found
 
     what = f"circular shifts in time within {len(sizes)} groups"
+    if len(sizes) and n / len(sizes) < SHORT_SERIES:
+        what += f" of {n / len(sizes):.0f} rows each (series this short are found alike a little too often)"
     return _rearranged(statistic, x, y, codes, order, rows, draws, what)
 
 

@@ -49,6 +49,7 @@ from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
 from mixed_signals.analysis.type_chances import chance_values
 from mixed_signals.models.intervals import group_codes, mean_interval
+from mixed_signals.store.terminal import counted
 
 FAMILIES = ("agree right", "follows", "fusion rescues", "agree wrong", "all wrong", "misled by", "harmed")
 
@@ -327,9 +328,12 @@ _BEYOND = {"estimate": "beyond_chance", "low": "beyond_low", "high": "beyond_hig
 def _confirmation_findings(confirmed: pd.DataFrame) -> list[Finding]:
     findings = []
     for row in records(confirmed[~confirmed["by_definition"].astype(bool)]):
+        right = (
+            f", {with_interval(row, '%')}: there it is confirmed" if row["confirmed"] else ": not confirmed"
+        )
         said = (
-            f"{row['head']}: of {row['count']} utterances {row['type']}, the model of {row['without']} alone is right "
-            f"on {row['confirmed']}, {with_interval(row, '%')}: there {row['type']} is confirmed."
+            f"{row['head']}: of {counted(row['count'], 'utterance')} {row['type']}, the model of {row['without']} "
+            f"alone is right on {row['confirmed']}{right}."
         )
         findings.append(finding(TYPES, f"{row['type']}, confirmed", row, said))
     return findings

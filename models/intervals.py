@@ -21,7 +21,8 @@ Utterances without a group are each a group of their own. How many groups ``G`` 
       interval = t -+ quantile_of_student_t(G - 1) * se
 
   This is the cluster jackknife "CV3" (MacKinnon, Nielsen and Webb 2023, Journal of Applied Econometrics 38), centred
-  on the estimate.
+  on the estimate. What lies between 0 and 1 (`SHARE`) and reaches neither is taken on the scale of its log-odds: rare
+  shares are covered too seldom otherwise.
 - Fewer: the estimate stands alone.
 
 Percentile intervals of resampled groups are not used: with few groups they cover far less than they say.
@@ -42,6 +43,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
+from scipy.special import expit, logit
 from scipy.stats import t as student_t
 
 FEWEST_GROUPS = 8
@@ -53,6 +55,7 @@ _MOST_PAIRED = 6  # columns of which all products are summed: cheaper than each 
 _STEP = 1e-5  # of numerical derivatives, in standard errors of what is summed
 
 Limits = tuple[float, float]
+SHARE: Limits = (0.0, 1.0)
 UNLIMITED: Limits = (-np.inf, np.inf)
 
 
@@ -339,7 +342,7 @@ def mean_interval(
     --------
     >>> result = mean_interval([0, 1, 0, 1, 1, 1, 1, 1, 0, 0], limits=(0, 1))
     >>> round(result.estimate, 2), round(result.low, 2), round(result.high, 2)
-    (0.6, 0.23, 0.97)
+    (0.6, 0.24, 0.88)
     """
     x = np.asarray(values, dtype=np.float64)
     columns = np.column_stack([x, np.ones(len(x))])
@@ -375,10 +378,15 @@ def _finish(
     if not np.isfinite(deleted).all():
         return alone("the statistic is undefined without one of the groups")
     size = len(deleted)
-    spread = float(np.sqrt((size - 1) / size * np.sum((deleted - estimate) ** 2)))
-    if spread <= 1e-12 * max(1.0, abs(estimate)):
+    as_odds = limits == SHARE and min(estimate, deleted.min()) > 0 and max(estimate, deleted.max()) < 1
+    centre, values = (logit(estimate), logit(deleted)) if as_odds else (estimate, deleted)
+    spread = float(np.sqrt((size - 1) / size * np.sum((values - centre) ** 2)))
+    if spread <= 1e-12 * max(1.0, abs(centre)):
         return alone("it does not vary between groups")
     reach = float(student_t.ppf((1 + level) / 2, size - 1)) * spread
-    low, high = max(limits[0], estimate - reach), min(limits[1], estimate + reach)
-    method = f"{level:.0%} delete-a-group jackknife, t({size - 1}), {n_groups} {unit}"
+    low, high = max(limits[0], centre - reach), min(limits[1], centre + reach)
+    scale = ""
+    if as_odds:
+        low, high, scale = float(expit(centre - reach)), float(expit(centre + reach)), " of log-odds"
+    method = f"{level:.0%} delete-a-group jackknife{scale}, t({size - 1}), {n_groups} {unit}"
     return Interval(estimate, low, high, n, n_groups, method)
