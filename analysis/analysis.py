@@ -10,22 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis import (
-    agreement,
-    ambiguity,
-    compare,
-    disagreement,
-    dominance,
-    people,
-    reweighting,
-    robustness,
-    typology,
-)
+from mixed_signals.analysis import ambiguity, compare, disagreement, dominance, people, robustness, typology
+from mixed_signals.analysis.ambiguity import agreement
 from mixed_signals.analysis.cautions import cautions
 from mixed_signals.analysis.findings import Answer, Finding
 from mixed_signals.analysis.inference import adjust
 from mixed_signals.analysis.outputs import methods_section, write_findings, write_tables
 from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.analysis.robustness import reweighting
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.intervals import FEWEST_GROUPS, FEWEST_RESAMPLED
 from mixed_signals.store import Run, Store, UsageError, load_run

@@ -7,7 +7,7 @@ utterance) that both predict, and only where the two have the same folds: with o
 A difference is the first's score less the second's, in two ways that answer two questions:
 
 - over ``folds``: one difference for each fold of each partition, with the corrected resampled t (Nadeau and Bengio
-  2003; `mixed_signals.analysis.inference`). Would the first be better when both are trained and tested again?
+  2003; `analysis.inference`). Would the first be better when both are trained and tested again?
 - on pooled ``rows``: one difference on all out-of-fold rows, with an interval over groups that is conditional on the
   trained models (`mixed_signals.models.intervals`), and for accuracy McNemar's test clustered by group (Obuchowski
   1998). Would these very models differ for other speakers?

@@ -80,7 +80,7 @@ class Answer:
         Sentences: what the data cannot answer and what is missing, or what weakens the answer.
     methods : list of str
         Sentences for a paper's methods section: what was computed and how, with its sources by key in square brackets
-        (see `mixed_signals.analysis.sources`).
+        (see `analysis.sources`).
     """
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)

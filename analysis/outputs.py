@@ -93,7 +93,7 @@ def methods_section(paragraphs: Sequence[Sequence[str]]) -> str:
     Raises
     ------
     MixedSignalsError
-        If a sentence cites what is not in `mixed_signals.analysis.sources.SOURCES`.
+        If a sentence cites what is not in `analysis.sources.SOURCES`.
     """
     said: set[str] = set()
     written = []

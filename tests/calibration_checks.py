@@ -19,14 +19,16 @@ from planted_study import Design, Drawn, autocorrelated, draw, group_numbers, gr
 from scipy.stats import chi2, norm, ttest_1samp
 from synthetic_study import MODALITIES
 
-from mixed_signals.analysis import ambiguity, control, disagreement, floors, inference
-from mixed_signals.analysis.agreement import alpha
-from mixed_signals.analysis.distances import distances, entropy, jensen_shannon
-from mixed_signals.analysis.kappa import cohen_kappa
+from mixed_signals.analysis import ambiguity, disagreement, inference
+from mixed_signals.analysis.ambiguity import control
+from mixed_signals.analysis.ambiguity.agreement import alpha
+from mixed_signals.analysis.ambiguity.ratings import condition_votes, vote_table
+from mixed_signals.analysis.disagreement import floors
+from mixed_signals.analysis.disagreement.distances import distances, entropy, jensen_shannon
+from mixed_signals.analysis.dominance.shapley import shapley_values, subset_values
 from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.analysis.ratings import condition_votes, vote_table
-from mixed_signals.analysis.selective import selective_areas
-from mixed_signals.analysis.shapley import shapley_values, subset_values
+from mixed_signals.analysis.people.kappa import cohen_kappa
+from mixed_signals.analysis.robustness.selective import selective_areas
 from mixed_signals.analysis.study import Study
 from mixed_signals.models import sweep
 from mixed_signals.models.areas import auroc

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from synthetic_study import FULL, MODALITIES, gates_of, softmax
 
-from mixed_signals.analysis.distances import entropy
+from mixed_signals.analysis.disagreement.distances import entropy
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.plan import all_subsets

@@ -13,12 +13,12 @@ from planted_study import Design, draw
 from scipy.stats import spearmanr
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mixed_signals.analysis import ambiguity, control
-from mixed_signals.analysis.ambiguity import disagreement_scores, link_table, spearman
-from mixed_signals.analysis.control import control_table, cross_fit, length_scores, matched_pairs
+from mixed_signals.analysis import ambiguity
+from mixed_signals.analysis.ambiguity import control, disagreement_scores, link_table, spearman
+from mixed_signals.analysis.ambiguity.control import control_table, cross_fit, length_scores, matched_pairs
+from mixed_signals.analysis.ambiguity.raters import error_table, soft_label_table
+from mixed_signals.analysis.ambiguity.ratings import condition_votes, vote_table
 from mixed_signals.analysis.panel import FUSION
-from mixed_signals.analysis.raters import error_table, soft_label_table
-from mixed_signals.analysis.ratings import condition_votes, vote_table
 from mixed_signals.analysis.sources import SOURCES
 
 

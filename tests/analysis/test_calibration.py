@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from planted_study import Design, draw, group_numbers
 
-from mixed_signals.analysis.calibration import (
+from mixed_signals.analysis.robustness.calibration import (
     OVERCONFIDENCE,
     TOP,
     calibration_table,

@@ -14,7 +14,6 @@ from scipy.spatial.distance import jensenshannon as scipy_distance
 from sklearn.metrics import cohen_kappa_score
 from synthetic_study import FULL, null_predictions, planted_predictions
 
-from mixed_signals.analysis.chance import expected_difference, expected_disagreement, strata_of
 from mixed_signals.analysis.disagreement import (
     by_chance,
     cohens_kappa,
@@ -24,9 +23,10 @@ from mixed_signals.analysis.disagreement import (
     rate_table,
     utterance_table,
 )
-from mixed_signals.analysis.distances import margin
+from mixed_signals.analysis.disagreement.chance import expected_difference, expected_disagreement, strata_of
+from mixed_signals.analysis.disagreement.distances import margin
+from mixed_signals.analysis.disagreement.floors import Repeated
 from mixed_signals.analysis.findings import by_quantity
-from mixed_signals.analysis.floors import Repeated
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, make_panels
 from mixed_signals.analysis.sources import SOURCES

@@ -11,12 +11,11 @@ import pytest
 from small_store import planted_store
 from synthetic_study import study_store
 
-from mixed_signals.analysis.additivity import additive_projection, centred_logs, project
 from mixed_signals.analysis.dominance import evaluate, gate_means
-from mixed_signals.analysis.dominance_verdicts import importance_findings
-from mixed_signals.analysis.matching import matched
-from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.analysis.shapley import (
+from mixed_signals.analysis.dominance.additivity import additive_projection, centred_logs, project
+from mixed_signals.analysis.dominance.matching import matched
+from mixed_signals.analysis.dominance.sentences import importance_findings
+from mixed_signals.analysis.dominance.shapley import (
     FLOOR,
     dominant,
     left_out,
@@ -24,6 +23,7 @@ from mixed_signals.analysis.shapley import (
     subset_values,
     unsupported,
 )
+from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.sources import SOURCES
 from mixed_signals.analysis.study import Study
 from mixed_signals.models import sweep

@@ -11,17 +11,17 @@ from planted_study import Design, draw, import_rows
 from synthetic_study import noisy
 
 from mixed_signals.analysis.disagreement import evaluate, rate_table
-from mixed_signals.analysis.distances import distances, jensen_shannon
-from mixed_signals.analysis.floors import (
+from mixed_signals.analysis.disagreement.distances import distances, jensen_shannon
+from mixed_signals.analysis.disagreement.floors import (
     Repeated,
     depends_on_seed,
     floor_values,
     halved_panel,
     repeated_panel,
 )
+from mixed_signals.analysis.disagreement.trainings import between_trainings, compared_trainings, excesses
 from mixed_signals.analysis.panel import FUSION
 from mixed_signals.analysis.study import Study
-from mixed_signals.analysis.trainings import between_trainings, compared_trainings, excesses
 from mixed_signals.models import sweep
 from mixed_signals.models.intervals import mean_interval
 from mixed_signals.store import Corpus, Store, folds
@@ -66,7 +66,7 @@ def test_rows_may_be_compared_in_parts(monkeypatch):
     panel = draw(np.random.default_rng(0), Design(n=50, n_groups=5, n_classes=3)).panel
     label = distances(panel)[0]
     whole = floor_values(panel, label, [("text", FUSION)])["text", FUSION]
-    monkeypatch.setattr("mixed_signals.analysis.trainings._AT_ONCE", 40)
+    monkeypatch.setattr("mixed_signals.analysis.disagreement.trainings._AT_ONCE", 40)
     parts = floor_values(panel, label, [("text", FUSION)])["text", FUSION]
     np.testing.assert_allclose(parts.between, whole.between)
     np.testing.assert_allclose(parts.floor, whole.floor)

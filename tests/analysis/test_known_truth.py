@@ -10,7 +10,7 @@ from synthetic_study import FULL, MODALITIES
 
 from mixed_signals.analysis import disagreement, dominance, typology
 from mixed_signals.analysis.analysis import analyze
-from mixed_signals.analysis.shapley import shapley_values, subset_values
+from mixed_signals.analysis.dominance.shapley import shapley_values, subset_values
 from mixed_signals.analysis.study import Study
 from mixed_signals.models import sweep
 from mixed_signals.models.intervals import mean_interval

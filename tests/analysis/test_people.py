@@ -14,13 +14,12 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from mixed_signals.analysis.findings import Answer
-from mixed_signals.analysis.gains import channels_table, half_quantities
 from mixed_signals.analysis.inference import mcnemar
-from mixed_signals.analysis.kappa import channel_kappa, cohen_kappa, fleiss_kappa, raters_are_known
 from mixed_signals.analysis.people import evaluate
-from mixed_signals.analysis.people_beside import rank_correlation
-from mixed_signals.analysis.sources import SOURCES
-from mixed_signals.analysis.votes import (
+from mixed_signals.analysis.people.beside import rank_correlation
+from mixed_signals.analysis.people.gains import channels_table, half_quantities
+from mixed_signals.analysis.people.kappa import channel_kappa, cohen_kappa, fleiss_kappa, raters_are_known
+from mixed_signals.analysis.people.votes import (
     TIE_RULES,
     TIES_SHARED,
     TIES_WRONG,
@@ -32,6 +31,7 @@ from mixed_signals.analysis.votes import (
     votes_by_channel,
     winners,
 )
+from mixed_signals.analysis.sources import SOURCES
 from mixed_signals.models.intervals import group_codes
 from mixed_signals.store.corpora import cremad
 from mixed_signals.store.errors import UsageError

@@ -14,9 +14,9 @@ from outside_data import outside_data
 from planted_study import Design, draw
 from scipy.stats import entropy
 
-from mixed_signals.analysis import agreement
-from mixed_signals.analysis.agreement import alpha, reliability
-from mixed_signals.analysis.ratings import (
+from mixed_signals.analysis.ambiguity import agreement
+from mixed_signals.analysis.ambiguity.agreement import alpha, reliability
+from mixed_signals.analysis.ambiguity.ratings import (
     ConditionVotes,
     ambiguity,
     condition_votes,

@@ -11,7 +11,7 @@ from planted_study import Design, draw
 from scipy.stats import ttest_1samp
 
 from mixed_signals.analysis.panel import FUSION
-from mixed_signals.analysis.reweighting import (
+from mixed_signals.analysis.robustness.reweighting import (
     WEIGHTINGS,
     compare_training,
     evaluate_training,

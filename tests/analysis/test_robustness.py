@@ -14,7 +14,7 @@ from mixed_signals.analysis import robustness
 from mixed_signals.analysis.panel import FUSION
 from mixed_signals.analysis.perturbing import perturbed, swap
 from mixed_signals.analysis.robustness import evaluate, part_table, stress_table
-from mixed_signals.analysis.selective import divergence
+from mixed_signals.analysis.robustness.selective import divergence
 from mixed_signals.analysis.sources import SOURCES
 from mixed_signals.analysis.study import Study
 from mixed_signals.models import sweep

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from synthetic_study import softmax
 
 from mixed_signals.analysis.panel import FUSION
-from mixed_signals.analysis.selective import (
+from mixed_signals.analysis.robustness.selective import (
     BOTH,
     CONFIDENCE,
     DIVERGENCE,

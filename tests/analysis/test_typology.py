@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from planted_study import Design, draw
 from synthetic_study import planted_predictions
 
-from mixed_signals.analysis.chance import confusion
+from mixed_signals.analysis.disagreement.chance import confusion
 from mixed_signals.analysis.panel import make_panels
-from mixed_signals.analysis.type_chances import chance_values, type_chances
 from mixed_signals.analysis.typology import (
     FAMILIES,
     classify,
@@ -24,6 +23,7 @@ from mixed_signals.analysis.typology import (
     typology_table,
     utterance_types,
 )
+from mixed_signals.analysis.typology.chances import chance_values, type_chances
 
 NAMES = ("text", "audio", "video")
 

@@ -3,7 +3,7 @@
 Conventions
 -----------
 Models are given as their probabilities averaged over seeds; what is said of an utterance is averaged over partitions.
-Votes are those of `mixed_signals.analysis.ratings`, for values that are the classes of the target.
+Votes are those of `analysis.ambiguity.ratings`, for values that are the classes of the target.
 
 Out-of-fold outputs have not seen an utterance's own votes. But where a label is made of the same votes as ``A``, an
 error and ``A`` share the noise of these votes. So what errors have to do with ``A`` is told with label and ``A`` from
@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.agreement import FEWEST_SPLIT, SPLITS
+from mixed_signals.analysis.ambiguity.agreement import FEWEST_SPLIT, SPLITS
+from mixed_signals.analysis.ambiguity.ratings import ConditionVotes, Counts, split_halves
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.analysis.ratings import ConditionVotes, Counts, split_halves
 from mixed_signals.models.intervals import mean_interval, sums_interval
 
 

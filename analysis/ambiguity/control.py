@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from mixed_signals.analysis.distances import entropy
+from mixed_signals.analysis.disagreement.distances import entropy
 from mixed_signals.analysis.inference import Test, freedman_lane, sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.models.areas import mean_areas

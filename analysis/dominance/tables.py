@@ -1,4 +1,4 @@
-"""The tables of `mixed_signals.analysis.dominance`, which has their conventions."""
+"""The tables of `analysis.dominance`, which has their conventions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mixed_signals.analysis.dominance.matching import matched
+from mixed_signals.analysis.dominance.reliance import Exchanged, Projected
+from mixed_signals.analysis.dominance.shapley import decision, variance
 from mixed_signals.analysis.inference import sign_flip
-from mixed_signals.analysis.matching import matched
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.perturbing import group_numbers
-from mixed_signals.analysis.reliance import Exchanged, Projected
-from mixed_signals.analysis.shapley import decision, variance
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.intervals import UNLIMITED, Interval, Limits, mean_interval, sums_interval
 

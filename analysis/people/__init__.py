@@ -2,9 +2,9 @@
 
 Conventions
 -----------
-What is right and by which rule of ties is said in `mixed_signals.analysis.votes`, who gains and who loses from more
-channels in `mixed_signals.analysis.gains`, how people's disagreement is set beside the models' in
-`mixed_signals.analysis.people_beside`, and the agreement of raters known by name in `mixed_signals.analysis.kappa`.
+What is right and by which rule of ties is said in `analysis.people.votes`, who gains and who loses from more
+channels in `analysis.people.gains`, how people's disagreement is set beside the models' in
+`analysis.people.beside`, and the agreement of raters known by name in `analysis.people.kappa`.
 
 Channels are compared on the same utterances, never on the same people. Intervals are over groups of utterances (actors,
 speakers), with the raters as they are. No run, no media and no features are needed.
@@ -17,13 +17,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis import people_findings as say
 from mixed_signals.analysis.findings import Answer
-from mixed_signals.analysis.gains import channels_table
-from mixed_signals.analysis.kappa import channel_kappa, raters_are_known
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.analysis.people_beside import link_table, models_table
-from mixed_signals.analysis.votes import (
+from mixed_signals.analysis.people import sentences as say
+from mixed_signals.analysis.people.beside import link_table, models_table
+from mixed_signals.analysis.people.gains import channels_table
+from mixed_signals.analysis.people.kappa import channel_kappa, raters_are_known
+from mixed_signals.analysis.people.votes import (
     PER_RESPONSE,
     SHARE,
     TIE_RULES,

@@ -3,21 +3,21 @@
 Conventions
 -----------
 Every pair of unimodals, and each unimodal with the fusion, is compared by the distances of
-`mixed_signals.analysis.distances` (of classes: different labels, Jensen-Shannon divergence, margin shift and the
+`analysis.disagreement.distances` (of classes: different labels, Jensen-Shannon divergence, margin shift and the
 difference in the probability of the true label; of an interval target: the difference in standard deviations of the
 truth). A table of rates has a row for each pair, each distance (its ``measure``) and each ``quantity``:
 
 - ``rate``: mean distance of the two models' outputs, each averaged over seeds. Rates of ``label`` and of ``p_true``
   between a unimodal and the fusion are the two measures of Srikanth et al. (2025).
-- ``between``, ``floor``, ``excess``: of single trainings; see `mixed_signals.analysis.trainings` and
-  `mixed_signals.analysis.floors`.
+- ``between``, ``floor``, ``excess``: of single trainings; see `analysis.disagreement.trainings` and
+  `analysis.disagreement.floors`.
 - ``same_modality``: rate of two models of one modality (of disjoint halves of its features); of a pair of modalities
   the mean of the two. ``beyond_same_modality``: rate minus it.
 - ``shift`` (margin, p_true): mean change, with its sign, from the first model to the second; above 0 where the second
   gives the truth more. Of an interval target (``error``): mean change of the absolute error, in standard deviations of
   the truth; below 0 where the second is nearer to the truth.
 - ``chance`` and ``beyond_chance`` (label, difference): the rate that independent models with the same mistakes would
-  have, and the rate minus it; see `mixed_signals.analysis.chance`.
+  have, and the rate minus it; see `analysis.disagreement.chance`.
 - ``kappa`` (label): Cohen's kappa, ``1 - rate / (rate expected of independent labels)`` (Cohen 1960), which is
   scikit-learn's ``cohen_kappa_score`` in one partition; over several, both rates are means over partitions.
 - ``concordance`` (difference): Lin's concordance correlation of the two models' values (Lin 1989).
@@ -25,7 +25,7 @@ truth). A table of rates has a row for each pair, each distance (its ``measure``
   its own; those of the pairs are beside it.
 
 Distances are taken within a partition and averaged over partitions. Intervals and tests respect groups (see
-`mixed_signals.models.intervals` and `mixed_signals.analysis.inference`) and are conditional on the trained models: they
+`mixed_signals.models.intervals` and `analysis.inference`) and are conditional on the trained models: they
 say what other groups of utterances would change, not what other seeds would; but for ``excess``, whose interval and
 test take trainings into account. ``shift`` and what is ``beyond`` are tested against a mean of 0.
 """
@@ -41,13 +41,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.chance import expected_difference, expected_disagreement, strata_of
-from mixed_signals.analysis.disagreement_findings import rate_findings
-from mixed_signals.analysis.distances import Values, distances, margin, of_class
-from mixed_signals.analysis.distances import entropy as entropy
-from mixed_signals.analysis.distances import jensen_shannon as jensen_shannon
-from mixed_signals.analysis.findings import Answer
-from mixed_signals.analysis.floors import (
+from mixed_signals.analysis.disagreement.chance import expected_difference, expected_disagreement, strata_of
+from mixed_signals.analysis.disagreement.distances import Values, distances, margin, of_class
+from mixed_signals.analysis.disagreement.distances import entropy as entropy
+from mixed_signals.analysis.disagreement.distances import jensen_shannon as jensen_shannon
+from mixed_signals.analysis.disagreement.floors import (
     Pair,
     Repeated,
     aligned,
@@ -57,10 +55,12 @@ from mixed_signals.analysis.floors import (
     repeated_panel,
     same_modality_values,
 )
+from mixed_signals.analysis.disagreement.sentences import rate_findings
+from mixed_signals.analysis.disagreement.trainings import Excess
+from mixed_signals.analysis.findings import Answer
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
-from mixed_signals.analysis.trainings import Excess
 from mixed_signals.models.intervals import Interval, Limits, group_codes, mean_interval, sums_interval
 from mixed_signals.models.measures import concordance
 
@@ -114,7 +114,7 @@ def rate_table(study: Study, panel: Panel, repeated: Repeated, halves: Repeated)
     panel : Panel
     repeated, halves : Repeated
         Trainings of the same models again, and models of halves of the modalities (see
-        `mixed_signals.analysis.floors`).
+        `analysis.disagreement.floors`).
 
     Returns
     -------
@@ -182,7 +182,7 @@ def pair_measures(panel: Panel, first: str, second: str) -> dict[str, Values]:
 
 
 def by_chance(panel: Panel, first: str, second: str) -> Values:
-    """Return, by utterance, the rate of two models that are independent but for the truth (`analysis.chance`).
+    """Return, by utterance, the rate of two models that are independent but for the truth (see `chance`).
 
     Returns
     -------

@@ -46,7 +46,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.distances import entropy, jensen_shannon
+from mixed_signals.analysis.disagreement.distances import entropy, jensen_shannon
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.models.intervals import UNLIMITED, blocks_jackknife, group_codes
 from mixed_signals.store.errors import UsageError

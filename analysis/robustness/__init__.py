@@ -2,14 +2,14 @@
 
 Conventions
 -----------
-Four questions: what abstaining gains (`mixed_signals.analysis.selective`), whether probabilities happen as often as
-they say (`mixed_signals.analysis.calibration`), how well models do on utterances that people contest, and what changed
-rows do (`mixed_signals.analysis.perturbing`). What training with other weights would change is asked apart
-(`mixed_signals.analysis.reweighting`), since it trains.
+Four questions: what abstaining gains (`analysis.robustness.selective`), whether probabilities happen as often as
+they say (`analysis.robustness.calibration`), how well models do on utterances that people contest, and what changed
+rows do (`analysis.perturbing`). What training with other weights would change is asked apart
+(`analysis.robustness.reweighting`), since it trains.
 
 - Scores: accuracy and log loss (natural logarithm); of interval targets the absolute and the squared error. Outputs are
   averaged over seeds and partitions first.
-- Contested: no value has more than half of the votes (`mixed_signals.analysis.ratings.vote_table`); not defined for the
+- Contested: no value has more than half of the votes (`analysis.ambiguity.ratings.vote_table`); not defined for the
   numbers that an interval target is made of.
 - Stress: one modality of the held-out rows is dropped, exchanged with that of a row of another class and the same group
   (swap), given noise of `SCALE` standard deviations, or permuted among the rows of its fold; the heads are those that
@@ -26,13 +26,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixed_signals.analysis.calibration import N_BINS, OVERCONFIDENCE, TOP, calibration_table
+from mixed_signals.analysis.ambiguity.ratings import vote_table
 from mixed_signals.analysis.findings import Answer, Finding, Row, finding, records, side, with_interval
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.perturbing import Change, HeldOut, drop, noise, permute, swap
-from mixed_signals.analysis.ratings import vote_table
-from mixed_signals.analysis.selective import (
+from mixed_signals.analysis.robustness.calibration import N_BINS, OVERCONFIDENCE, TOP, calibration_table
+from mixed_signals.analysis.robustness.selective import (
     BOTH,
     CONFIDENCE,
     DIVERGENCE,

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.distances import entropy
+from mixed_signals.analysis.disagreement.distances import entropy
 from mixed_signals.store.errors import UsageError
 
 COLUMNS = ("utterance_id", "shown", "value", "count")

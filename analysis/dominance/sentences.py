@@ -1,4 +1,4 @@
-"""What the tables of `mixed_signals.analysis.dominance` say, in sentences."""
+"""What the tables of `analysis.dominance` say, in sentences."""
 
 from __future__ import annotations
 

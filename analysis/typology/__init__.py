@@ -19,7 +19,7 @@ One label for each model and utterance: from probabilities averaged over seeds a
 type stand
 
 - ``chance``: its share if all models, the fusion with them, were independent of each other given the true class, each
-  with its own confusions: see `mixed_signals.analysis.type_chances`.
+  with its own confusions: see `analysis.typology.chances`.
 - ``stability``: how often single seeds give an utterance of this type the same type.
 - ``confirmed``, of ``misled by M``: how many are right with the model that was trained on the other modalities alone,
   so that leaving out M mends them. Where one modality is left this is so by definition: it is the one that is right.
@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mixed_signals.analysis.disagreement.floors import depends_on_seed
 from mixed_signals.analysis.findings import (
     TYPES,
     Answer,
@@ -43,11 +44,10 @@ from mixed_signals.analysis.findings import (
     side,
     with_interval,
 )
-from mixed_signals.analysis.floors import depends_on_seed
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
-from mixed_signals.analysis.type_chances import chance_values
+from mixed_signals.analysis.typology.chances import chance_values
 from mixed_signals.models.intervals import group_codes, mean_interval
 from mixed_signals.store.terminal import counted
 

@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-What raters say of an utterance is counted as in `mixed_signals.analysis.ratings`: its ambiguity ``A`` and whether it is
+What raters say of an utterance is counted as in `analysis.ambiguity.ratings`: its ambiguity ``A`` and whether it is
 contested. Scores of *disagreement* are made of probabilities averaged over seeds, and averaged over partitions:
 
 - ``jsd``: the generalised Jensen-Shannon divergence of the unimodals, in bits; ``jsd text-audio``: that of a pair of
@@ -19,8 +19,8 @@ circle within groups; else rows of a group are exchangeable if there is no link,
 et al. 2015, NeuroImage 123: exchangeability within blocks). Whole groups are not permuted: they differ in size, in
 speaker and in raters, so that they are not exchangeable.
 
-A link can come no closer than `mixed_signals.analysis.agreement.reliability` says, and low confidence may explain it:
-see `mixed_signals.analysis.control`.
+A link can come no closer than `analysis.ambiguity.agreement.reliability` says, and low confidence may explain it:
+see `analysis.ambiguity.control`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.agreement import FEWEST_SPLIT, study_votes
-from mixed_signals.analysis.ambiguity_findings import (
+from mixed_signals.analysis.ambiguity.agreement import FEWEST_SPLIT, study_votes
+from mixed_signals.analysis.ambiguity.control import (
+    confidence,
+    confidence_scores,
+    control_table,
+    length_scores,
+)
+from mixed_signals.analysis.ambiguity.raters import error_table, soft_label_table
+from mixed_signals.analysis.ambiguity.ratings import (
+    ConditionVotes,
+    Floats,
+    contested,
+    vote_table,
+)
+from mixed_signals.analysis.ambiguity.sentences import (
     ERROR_METHOD,
     LENGTHS,
     SOFT_METHOD,
@@ -45,18 +58,10 @@ from mixed_signals.analysis.ambiguity_findings import (
     link_method,
     soft_findings,
 )
-from mixed_signals.analysis.control import confidence, confidence_scores, control_table, length_scores
-from mixed_signals.analysis.distances import jensen_shannon
+from mixed_signals.analysis.disagreement.distances import jensen_shannon
 from mixed_signals.analysis.findings import Answer
 from mixed_signals.analysis.inference import Test, circular_shift, group_permutation
 from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.analysis.raters import error_table, soft_label_table
-from mixed_signals.analysis.ratings import (
-    ConditionVotes,
-    Floats,
-    contested,
-    vote_table,
-)
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.areas import areas
 from mixed_signals.models.intervals import (
@@ -142,7 +147,7 @@ def link_table(
     utterances : DataFrame
         ``head, utterance_id`` and a column for each score; with ``n_labels``, ``entropy_difference`` is told too.
     votes : DataFrame
-        From `mixed_signals.analysis.ratings.vote_table`; utterances in both tables are used.
+        From `analysis.ambiguity.ratings.vote_table`; utterances in both tables are used.
     groups, when : Series by utterance id, optional
         Group, and place in time within it.
     scores : sequence of str

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixed_signals.analysis.additivity import Projection, centred_logs, project
+from mixed_signals.analysis.dominance.additivity import Projection, centred_logs, project
+from mixed_signals.analysis.dominance.shapley import variance
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.perturbing import (
     Floats,
@@ -36,7 +37,6 @@ from mixed_signals.analysis.perturbing import (
     kinds_of,
     permute,
 )
-from mixed_signals.analysis.shapley import variance
 from mixed_signals.analysis.study import Study
 
 MOST_ROWS = 2000

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixed_signals.analysis.dominance.shapley import FLOOR
 from mixed_signals.analysis.perturbing import Floats
-from mixed_signals.analysis.shapley import FLOOR
 
 Function = Callable[[Floats], NDArray[np.float64]]
 """Maps vectors (n, D) to logits or values (n, C)."""

@@ -44,7 +44,7 @@ def rate_findings(rates: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     rates : DataFrame
-        From `mixed_signals.analysis.disagreement.rate_table`.
+        From `analysis.disagreement.rate_table`.
     """
     pairs: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in records(rates):

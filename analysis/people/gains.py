@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-What is right, by which rule of ties, and what halves are, is said in `mixed_signals.analysis.votes`. Two channels are
+What is right, by which rule of ties, and what halves are, is said in `analysis.people.votes`. Two channels are
 compared on the same utterances (those with at least two votes in both), never on the same people. With ``r_1`` and
 ``r_2`` whether the votes of the first and the second channel are right:
 
@@ -25,7 +25,7 @@ vote noise alone. ``loss_again`` looks at the losers alone.
 
 Intervals are over groups of utterances, with the raters as they are. P-values: of ``net`` of all votes with ties wrong,
 McNemar's test clustered by group; of other differences, sign flips of groups; of all channels at once, Cochran's Q with
-groups moved as one (see `mixed_signals.analysis.inference`).
+groups moved as one (see `analysis.inference`).
 """
 
 from __future__ import annotations
@@ -37,9 +37,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixed_signals.analysis.ambiguity.ratings import Floats
 from mixed_signals.analysis.inference import Test, cochran, mcnemar, sign_flip
-from mixed_signals.analysis.ratings import Floats
-from mixed_signals.analysis.votes import DIFFERENCE, SHARE, TIES_SHARED, TIES_WRONG, HalfVotes, Mask, People
+from mixed_signals.analysis.people.votes import (
+    DIFFERENCE,
+    SHARE,
+    TIES_SHARED,
+    TIES_WRONG,
+    HalfVotes,
+    Mask,
+    People,
+)
 from mixed_signals.models.intervals import Interval
 
 ALL_VOTES, HALVES = "all", "halves"

@@ -35,7 +35,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from mixed_signals.analysis.distances import jensen_shannon
+from mixed_signals.analysis.disagreement.distances import jensen_shannon
 from mixed_signals.analysis.findings import Answer, finding, records, side, with_interval
 from mixed_signals.analysis.inference import corrected_resampled_t
 from mixed_signals.analysis.panel import FUSION, Panel, class_columns

@@ -3,7 +3,7 @@
 Conventions
 -----------
 ``between``, ``floor`` and ``excess`` of two models ``m`` and ``F`` in several trainings are those of
-`mixed_signals.analysis.trainings`. The expectation of the excess is zero, whatever the distance, where the trainings of
+`analysis.disagreement.trainings`. The expectation of the excess is zero, whatever the distance, where the trainings of
 the two are exchangeable: where they differ by their seeds alone. All the distances used are of negative type, so that
 the expectation is never below zero, and the estimate is unbiased for:
 
@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.distances import Distance, Values, distances
+from mixed_signals.analysis.disagreement.distances import Distance, Values, distances
+from mixed_signals.analysis.disagreement.trainings import Excess, excesses
 from mixed_signals.analysis.panel import Panel, make_panels
 from mixed_signals.analysis.study import Study
-from mixed_signals.analysis.trainings import Excess, excesses
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import counted
 

@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-With ``d`` a distance of two models' outputs for an utterance (see `mixed_signals.analysis.distances`) and ``m_s`` the
+With ``d`` a distance of two models' outputs for an utterance (see `analysis.disagreement.distances`) and ``m_s`` the
 model ``m`` of training ``s``, means over pairs of trainings ``s, s'``:
 
 - ``between``: mean of ``d(m_s, F_s')``.
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from mixed_signals.analysis.distances import Distance, Values
+from mixed_signals.analysis.disagreement.distances import Distance, Values
 from mixed_signals.models.intervals import Interval, Limits
 
 _AT_ONCE = 1 << 19  # numbers of one view that are compared at a time

@@ -4,7 +4,7 @@ Conventions
 -----------
 Votes of two channels lie apart by the Jensen-Shannon divergence, in bits, of halves of either (``divergence``), of
 which the same between two halves of one channel is taken off (``floor``; see
-`mixed_signals.analysis.votes.divergence`). What is left, ``excess``, is set beside
+`analysis.people.votes.divergence`). What is left, ``excess``, is set beside
 
 - the divergence of the models of the same modalities, on the same utterances;
 - the ambiguity of the votes of people who are shown both, which are votes of their own.
@@ -23,12 +23,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from mixed_signals.analysis.distances import distances
-from mixed_signals.analysis.floors import FEWEST_SEEDS, floor_values
+from mixed_signals.analysis.ambiguity.ratings import Floats, ambiguity, contested
+from mixed_signals.analysis.disagreement.distances import distances
+from mixed_signals.analysis.disagreement.floors import FEWEST_SEEDS, floor_values
 from mixed_signals.analysis.inference import freedman_lane, sign_flip
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.analysis.ratings import Floats, ambiguity, contested
-from mixed_signals.analysis.votes import DIFFERENCE, SHARE, Divergence, Mask, People
+from mixed_signals.analysis.people.votes import DIFFERENCE, SHARE, Divergence, Mask, People
 from mixed_signals.models.intervals import group_jackknife, mean_interval
 from mixed_signals.models.metrics import auroc
 
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 def link_table(people: People) -> pd.DataFrame:
     """Return how two channels that lie apart go with ambiguity where both are shown.
 
-    The ambiguity is `mixed_signals.analysis.ratings.ambiguity` of the votes of a third channel, which shows both and
+    The ambiguity is `analysis.ambiguity.ratings.ambiguity` of the votes of a third channel, which shows both and
     has votes of its own.
 
     Returns
@@ -138,7 +138,7 @@ def models_table(people: People, panel: Panel) -> pd.DataFrame:
         ``head, first, second`` (channels), ``quantity, estimate, low, high, p, n, n_groups, method, test``. Of people
         ``divergence``, ``floor`` and ``excess`` in bits; ``models``, the divergence of the two models' probabilities,
         averaged over seeds, and, where there are seeds, ``models_excess``, that of single seeds beyond the seed floor
-        (see `mixed_signals.analysis.floors`); ``spearman`` of people's excess with ``models``.
+        (see `analysis.disagreement.floors`); ``spearman`` of people's excess with ``models``.
     """
     rows: list[Row] = []
     channels = people.votes.channels if panel.kind != "interval" else ()

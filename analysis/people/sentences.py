@@ -1,4 +1,4 @@
-"""What the tables of `mixed_signals.analysis.people` say, as sentences, and the sentences of its methods."""
+"""What the tables of `analysis.people` say, as sentences, and the sentences of its methods."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mixed_signals.analysis.findings import Finding, Row, p_value, percent, records, side, with_interval
-from mixed_signals.analysis.gains import ALL_VOTES, HALVES
-from mixed_signals.analysis.kappa import FLEISS
-from mixed_signals.analysis.votes import TIES_SHARED, TIES_WRONG
+from mixed_signals.analysis.people.gains import ALL_VOTES, HALVES
+from mixed_signals.analysis.people.kappa import FLEISS
+from mixed_signals.analysis.people.votes import TIES_SHARED, TIES_WRONG
 
 ACCURACY = "How often do people give the label, by what they are shown?"
 GAINS = "Who gains and who loses when people are shown more?"
@@ -24,7 +24,7 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 def findings(tables: Tables) -> list[Finding]:
-    """Return the findings of all tables of `mixed_signals.analysis.people.evaluate`."""
+    """Return the findings of all tables of `analysis.people.evaluate`."""
     says = {
         "people": _accuracy,
         "channels": _gains,

@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.distances import jensen_shannon
-from mixed_signals.analysis.ratings import Counts, Floats, split_halves, validate
+from mixed_signals.analysis.ambiguity.ratings import Counts, Floats, split_halves, validate
+from mixed_signals.analysis.disagreement.distances import jensen_shannon
 from mixed_signals.models.intervals import Interval, Limits, mean_interval, sums_interval
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.targets import MODALITIES, shortened

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.ratings import Floats, ambiguity
+from mixed_signals.analysis.ambiguity.ratings import Floats, ambiguity
 from mixed_signals.models.intervals import Interval, sums_interval
 
 FLEISS, COHEN = "Fleiss' kappa", "Cohen's kappa"

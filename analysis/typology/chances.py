@@ -3,7 +3,7 @@
 Conventions
 -----------
 By chance: all models, the fusion with them, are independent of each other given the true class ``y``, each with its own
-confusions (see `mixed_signals.analysis.chance`). Then the share of a type is ``sum_y P(y) P(type | y)``, where the
+confusions (see `analysis.disagreement.chance`). Then the share of a type is ``sum_y P(y) P(type | y)``, where the
 probability of a type is the sum, over all combinations of labels that are of it, of the product of each model's
 ``P(label | y)``.
 """
@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.chance import confusion
+from mixed_signals.analysis.disagreement.chance import confusion
 
 
 def type_chances(
@@ -104,7 +104,7 @@ def chance_values(
     Returns
     -------
     dict of str to array of shape (N,)
-        The mean is the share by chance. As in `mixed_signals.analysis.chance` it varies by utterance as its influence
+        The mean is the share by chance. As in `analysis.disagreement.chance` it varies by utterance as its influence
         does: the sum, over the M + 1 models, of the probability of the type given the utterance's true class and this
         one model's label, less M times that given the true class alone.
     """

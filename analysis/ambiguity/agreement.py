@@ -8,7 +8,7 @@ of votes dealt out at random. It is a function of sums over utterances, and so a
 intervals are those of `mixed_signals.models.intervals.sums_interval`: over the groups of the utterances, with the
 raters as they are.
 
-What is said here is said of the ratings alone, in the condition that `mixed_signals.analysis.ratings` counts.
+What is said here is said of the ratings alone, in the condition that `analysis.ambiguity.ratings` counts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.findings import Answer, finding, with_interval
-from mixed_signals.analysis.ratings import (
+from mixed_signals.analysis.ambiguity.ratings import (
     ConditionVotes,
     condition_votes,
     contested,
@@ -31,6 +30,7 @@ from mixed_signals.analysis.ratings import (
     vote_entropy,
     vote_table,
 )
+from mixed_signals.analysis.findings import Answer, finding, with_interval
 from mixed_signals.models.intervals import Limits, mean_interval, sums_interval
 from mixed_signals.models.measures import Measure
 from mixed_signals.store.terminal import counted
@@ -212,7 +212,7 @@ def evaluate(study: Study) -> Answer:
     Returns
     -------
     Answer
-        Tables ``votes`` (see `mixed_signals.analysis.ratings.vote_table`), ``ambiguity`` (means over utterances),
+        Tables ``votes`` (see `analysis.ambiguity.ratings.vote_table`), ``ambiguity`` (means over utterances),
         ``alpha`` and ``reliability``: ``shown, quantity, estimate, low, high, n, n_groups, method``.
     """
     votes, notes = study_votes(study)

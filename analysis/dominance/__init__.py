@@ -7,7 +7,7 @@ compares models that were trained apart), so several stand side by side in one t
 its rank among the modalities:
 
 =========================  ============================================================================================
-shapley                    mean Shapley value towards the fusion's decision (`mixed_signals.analysis.shapley`)
+shapley                    mean Shapley value towards the fusion's decision (`analysis.dominance.shapley`)
 shapley share              mean |phi_m| over the sum of all mean |phi|
 shapley of the label       the same as the first, towards the label
 leave-one-out              mean of v(all) - v(all but m), towards the decision, from models trained without m
@@ -15,16 +15,16 @@ leave-one-out, label       the same, towards the label
 gate                       mean weight of the modality in the fusion, for heads with gates
 contribution               mean class-centred logit that it adds for the predicted class, for the same; of an interval
                            target mean |value that it adds|
-permutation                loss of score when it is permuted (`mixed_signals.analysis.reliance`)
+permutation                loss of score when it is permuted (`analysis.dominance.reliance`)
 permutation, normalised    the same, over the score
 =========================  ============================================================================================
 
 Gates and contributions are averaged over seeds and partitions first. Beside them stands what the fusion does that is
-no sum over modalities (`mixed_signals.analysis.additivity`).
+no sum over modalities (`analysis.dominance.additivity`).
 
 *Wrong* is 0 or 1, from probabilities averaged over seeds and partitions; of an interval target squared error over the
 variance of the truth stands for it. Where a modality dominates unsupported, that is compared with rows of the same
-group and decile of the fusion's confidence (`mixed_signals.analysis.matching`). Confidence is the highest probability,
+group and decile of the fusion's confidence (`analysis.dominance.matching`). Confidence is the highest probability,
 or, of an interval target, the distance of the fusion's value from the mean of the training rows.
 """
 
@@ -36,7 +36,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixed_signals.analysis.dominance_tables import (
+from mixed_signals.analysis.dominance.reliance import (
+    MOST_SEEDS,
+    PERMUTATIONS,
+    exchanged,
+    open_fusion,
+    permuted_scores,
+    projected,
+    row_scores,
+    unchanged,
+)
+from mixed_signals.analysis.dominance.sentences import (
+    additivity_findings,
+    dominance_findings,
+    exchange_findings,
+    importance_findings,
+)
+from mixed_signals.analysis.dominance.shapley import (
+    FLOOR,
+    dominant,
+    left_out,
+    shapley_values,
+    subset_values,
+    unsupported,
+)
+from mixed_signals.analysis.dominance.tables import (
     Asked,
     Floats,
     Row,
@@ -48,33 +72,9 @@ from mixed_signals.analysis.dominance_tables import (
     named,
     ranked,
 )
-from mixed_signals.analysis.dominance_verdicts import (
-    additivity_findings,
-    dominance_findings,
-    exchange_findings,
-    importance_findings,
-)
 from mixed_signals.analysis.findings import Answer
 from mixed_signals.analysis.panel import Panel
 from mixed_signals.analysis.perturbing import has_groups
-from mixed_signals.analysis.reliance import (
-    MOST_SEEDS,
-    PERMUTATIONS,
-    exchanged,
-    open_fusion,
-    permuted_scores,
-    projected,
-    row_scores,
-    unchanged,
-)
-from mixed_signals.analysis.shapley import (
-    FLOOR,
-    dominant,
-    left_out,
-    shapley_values,
-    subset_values,
-    unsupported,
-)
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.intervals import Interval
 from mixed_signals.store.errors import MixedSignalsError, UsageError

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.agreement import FEWEST_SPLIT, SPLITS
-from mixed_signals.analysis.control import DECILES, N_FOLDS
+from mixed_signals.analysis.ambiguity.agreement import FEWEST_SPLIT, SPLITS
+from mixed_signals.analysis.ambiguity.control import DECILES, N_FOLDS
 from mixed_signals.analysis.findings import LINK, Finding, Row, finding, records, side, with_interval
 from mixed_signals.analysis.panel import FUSION, Panel
 
