@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -13,12 +14,12 @@ import pandas as pd
 from mixed_signals.analysis import ambiguity, compare, disagreement, dominance, people, robustness, typology
 from mixed_signals.analysis.ambiguity import agreement
 from mixed_signals.analysis.cautions import cautions
-from mixed_signals.analysis.findings import Answer, Finding
+from mixed_signals.analysis.findings import Answer, Finding, p_value
 from mixed_signals.analysis.inference import adjust
 from mixed_signals.analysis.outputs import methods_section, write_findings, write_tables
-from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.analysis.panel import Panel
 from mixed_signals.analysis.robustness import reweighting
-from mixed_signals.analysis.study import Study
+from mixed_signals.analysis.study import Study, group_column
 from mixed_signals.models.intervals import FEWEST_GROUPS, FEWEST_RESAMPLED
 from mixed_signals.store import Run, Store, UsageError, load_run
 from mixed_signals.store.files import replacing
@@ -38,22 +39,29 @@ QUESTIONS: dict[str, Callable[[Study, Panel], Answer]] = {
 def _people(study: Study) -> Answer:
     if study.ratings is None:
         return Answer()  # which `agreement` says
-    groups = study.utterances["group"]
     return people.evaluate(
         study.ratings,
-        study.utterances["label"],
-        groups if (groups != "").any() else None,
-        draws=study.resamples,
-        seed=study.seed,
+        _labels(study.utterances, study.run.kind if study.run.info.get("target") == "label" else "nominal"),
+        study.utterances[group_column(study.run)],
+        **study.for_tests,
         panel=study.panels[0],
     )
+
+
+def _labels(utterances: pd.DataFrame, kind: str) -> pd.Series:
+    """Return the labels, as numbers where they are of an interval target."""
+    labels = utterances["label"]
+    return pd.to_numeric(labels, errors="coerce").astype(np.float64) if kind == "interval" else labels
 
 
 ASKED_ONCE: dict[str, Callable[[Study], Answer]] = {"agreement": agreement.evaluate, "people": _people}
 """What is asked of the raters."""
 
 
-@dataclass(frozen=True)
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, repr=False)
 class Analysis:
     """What one analysis found.
 
@@ -63,6 +71,8 @@ class Analysis:
         Name of the corpus.
     run : Run or None
         None where people alone were analysed.
+    modalities : dict of str to tuple
+        The modalities of each head that was analysed.
     tables : dict of str to DataFrame
         By name: ``utterances`` (a row for each head and utterance), ``rates``, ``typology`` and those of the other
         questions (see their modules).
@@ -80,6 +90,7 @@ class Analysis:
 
     corpus: str
     run: Run | None
+    modalities: dict[str, tuple[str, ...]]
     tables: dict[str, pd.DataFrame]
     findings: list[Finding]
     warnings: list[str]
@@ -91,15 +102,14 @@ class Analysis:
         """Return a table; an empty one where the question was not asked or has no answer."""
         return self.tables.get(name, pd.DataFrame())
 
+    def __repr__(self) -> str:
+        about = f"run {self.run.name}" if self.run else "raters"
+        return f"<Analysis of {about}: {len(self.findings)} findings; tables {', '.join(self.tables)}>"
+
     @property
     def heads(self) -> list[str]:
-        """The heads whose disagreement was analysed."""
-        return list(dict.fromkeys(self.table("rates").get("head", ())))
-
-    def modalities(self, head: str) -> list[str]:
-        """Return the modalities of a head's fusion."""
-        rates = self.table("rates")
-        return list(dict.fromkeys(rates.loc[(rates["head"] == head) & (rates["second"] == FUSION), "first"]))
+        """The heads that were analysed."""
+        return list(self.modalities)
 
 
 def analyze(
@@ -119,6 +129,8 @@ def analyze(
 ) -> Analysis:
     """Analyse where and why the models of a run disagree, and write the results below ``runs/<run_name>/analysis/``.
 
+    What answers some questions alone goes into a folder of its own there, named after them.
+
     Parameters
     ----------
     store : Store
@@ -128,8 +140,9 @@ def analyze(
     questions : sequence of str
         Keys of `QUESTIONS` and `ASKED_ONCE`; empty for all.
     primary : sequence of str
-        What the study was said to be about before it was analysed, each as ``HEAD:QUANTITY`` of a finding. Holm's
-        correction is applied among these, Benjamini and Hochberg's among all others, which are exploratory.
+        What the study was said to be about before it was analysed, each as ``HEAD:QUANTITY`` of a finding, such as
+        ``gated:text against fusion, excess``. Holm's correction is applied among these, Benjamini and Hochberg's among
+        all others, which are exploratory. A quantity that no finding has is an error once all is written without it.
     against : str, optional
         Another run of the same utterances and folds, with which this one is compared.
     refit : bool
@@ -160,8 +173,15 @@ def analyze(
     """
     asked = _asked(questions)
     study = Study.open(store, run_name, heads, resamples=resamples, seed=seed, refit=refit)
+    heads_here = [panel.head for panel in study.panels]
+    for name in primary:
+        if name.partition(":")[0] not in (*heads_here, ""):
+            raise UsageError(f"--primary {name!r}: write HEAD:QUANTITY; heads: {', '.join(heads_here)}")
     tell = on_question or (lambda question: None)
     answers = []
+    if against is not None:
+        tell(f"{run_name} against {against}")
+        answers.append(_against(study, load_run(store, against)))
     for panel in study.panels:
         for name, evaluate in asked.items():
             tell(f"{panel.head}: {name}")
@@ -173,34 +193,38 @@ def analyze(
         if name in questions or not questions:
             tell(name)
             answers.append(evaluate_once(study))
-    if against is not None:
-        tell(f"{run_name} against {against}")
-        groups = study.utterances[study.run.info.get("group") or "group"]
-        other = load_run(store, against)
-        answers.append(compare.compare_runs(study.run, other, groups=groups, resamples=resamples, seed=seed))
     answer = _together(answers)
     tables = dict(answer.tables)
     if study.run.info.get("seed_spread"):
         tables["seed_spread"] = pd.DataFrame(study.run.info["seed_spread"])
     if "utterances" in tables:
         tables["utterances"] = _described(study, tables["utterances"], tables)
-    folder = store.run_path(run_name) / "analysis"
+    folder = store.run_path(run_name) / "analysis" / "+".join(questions)
+    unknown = _unknown(answer.findings, primary)
     result = Analysis(
         corpus=store.corpus.name,
         run=study.run,
+        modalities={panel.head: panel.unimodals for panel in study.panels},
         tables=tables,
-        findings=_sorted(adjust(_primary(answer.findings, primary))),
-        warnings=[*_weaknesses(study), *answer.notes],
+        findings=_sorted(_qualified(adjust(_primary(answer.findings, primary)))),
+        warnings=_grouped([*_weaknesses(study), *answer.notes], heads_here),
         methods=methods_section([_inference(study), *(each.methods for each in answers)]),
         folder=folder,
     )
     _write(result)
+    shutil.rmtree(folder / "report", ignore_errors=True)  # of an earlier analysis
     if {"utterances", "rates", "typology"} <= set(tables):
         from mixed_signals.analysis.report.page import write_page
 
         page = (Path(report) if report else folder / "report") / "index.html"
         write_page(result, study.run, page)
         result = replace(result, report=page)
+    elif report is not None or not questions:
+        result.warnings.append(
+            "There is no page: it shows disagreement and typology, which needs a target with classes."
+        )
+    if unknown:
+        raise UsageError(f"{unknown}; all was written to {folder}, without it")
     return result
 
 
@@ -218,13 +242,15 @@ def analyze_people(store: Store, *, resamples: int = 1000, seed: int = 0) -> Ana
     if corpus.ratings is None:
         raise UsageError(f"{store.path}: has no run and no ratings to analyse; make a run with fit-heads")
     utterances = corpus.utterances.set_index("utterance_id", drop=False)
-    groups = utterances["group"] if (utterances["group"] != "").any() else None
-    answer = people.evaluate(corpus.ratings, utterances["label"], groups, draws=resamples, seed=seed)
+    kinds = {target.name: target.kind for target in corpus.targets}
+    labels = _labels(utterances, kinds.get("label", "nominal"))
+    answer = people.evaluate(corpus.ratings, labels, utterances["group"], draws=resamples, seed=seed)
     result = Analysis(
         corpus=corpus.name,
         run=None,
+        modalities={},
         tables=answer.tables,
-        findings=adjust(answer.findings),
+        findings=_qualified(adjust(answer.findings)),
         warnings=answer.notes,
         methods=methods_section([answer.methods]),
         folder=store.inside("people"),
@@ -254,14 +280,59 @@ def _together(answers: Sequence[Answer]) -> Answer:
     )
 
 
+def _against(study: Study, other: Run) -> Answer:
+    """Compare the run with another one: the models of the heads that are analysed, fusions first."""
+    both = set(study.run.predictions["model"]) & set(other.predictions["model"])
+    names = [
+        name
+        for panel in study.panels
+        for subset in ("+".join(panel.unimodals), *panel.between, *panel.unimodals)
+        if (name := f"{panel.head}:{subset}") in both
+    ]
+    groups = study.utterances[group_column(study.run)]
+    pairs = [(name, name) for name in names] or None
+    return compare.compare_runs(study.run, other, pairs, groups=groups, **study.for_intervals)
+
+
+def _key(finding: Finding) -> str:
+    return f"{finding.head}:{finding.quantity}"
+
+
 def _primary(findings: Sequence[Finding], named: Sequence[str]) -> list[Finding]:
     """Return the findings with those marked that were named beforehand."""
-    known = [f"{finding.head}:{finding.quantity}" for finding in findings]
+    return [replace(finding, primary=_key(finding) in named) for finding in findings]
+
+
+def _qualified(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings that say so where correction takes away what their p alone would give."""
+    return [
+        replace(f, verdict=f"{f.verdict} Corrected for all that was asked, {p_value(f.p_adjusted)}.")
+        if f.p <= ALPHA < f.p_adjusted
+        else f
+        for f in findings
+    ]
+
+
+def _unknown(findings: Sequence[Finding], named: Sequence[str]) -> str:
+    """Return what is to be said of a name that no finding has, or nothing."""
+    known = [_key(finding) for finding in findings]
     for name in named:
         if name not in known:
             near = get_close_matches(name, known, 3, 0) or ["none"]
-            raise UsageError(f"--primary: no finding {name!r}; the nearest are {'; '.join(map(repr, near))}")
-    return [replace(finding, primary=key in named) for finding, key in zip(findings, known, strict=True)]
+            return f"--primary: no finding {name!r}; the nearest are {'; '.join(map(repr, near))}"
+    return ""
+
+
+def _grouped(notes: Sequence[str], heads: Sequence[str]) -> list[str]:
+    """Return notes, each once; what is said of several heads alike begins with all of them."""
+    found: dict[str, list[str]] = {}
+    for note in notes:
+        head = next((head for head in heads if note.startswith(f"{head}: ")), "")
+        found.setdefault(note.removeprefix(f"{head}: ") if head else note, []).append(head)
+    return [
+        f"{', '.join(dict.fromkeys(said_of))}: {note}" if any(said_of) else note
+        for note, said_of in found.items()
+    ]
 
 
 def _sorted(findings: Sequence[Finding]) -> list[Finding]:
@@ -311,11 +382,12 @@ def _weaknesses(study: Study) -> list[str]:
 def _inference(study: Study) -> list[str]:
     """Return what holds for all questions, for a section on methods."""
     panel = study.panels[0]
-    n_partitions, n_seeds = next(iter(panel.outputs.values())).shape[:2]
+    n_partitions = len(panel.folds)
+    trainings = ", ".join(f"{each.head} {len(each.seeds)}" for each in study.panels)
     n_groups = len(set(panel.groups) - {""}) if panel.groups is not None else 0
     unit = f"the group ({n_groups} of them)" if n_groups else "the utterance, since there are no groups"
     return [
-        f"All models are tested out of fold; their outputs are averaged over {counted(n_seeds, 'training')} and "
+        f"All models are tested out of fold; their outputs are averaged over seeds (trainings: {trainings}) and "
         f"{counted(n_partitions, 'partition')} into folds before anything is tested, and the spread over seeds is "
         "reported on its own.",
         f"The unit of resampling is {unit}: 95% intervals are bootstrap-t over {FEWEST_RESAMPLED} units or more "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mixed_signals.analysis.findings import Finding
     from mixed_signals.store import Store
 
-MOST_SENTENCES = 3  # of one question and head; all are in findings.json
+MOST_SENTENCES = 1  # of one question and head, without --all
 
 app = make_app()
 
@@ -42,7 +43,8 @@ def analyze_disagreement(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only these questions: disagreement, typology, ambiguity, dominance, robustness, compare, people.",
+            help="Only these questions: disagreement, typology, ambiguity, dominance, robustness, compare, "
+            "agreement, people.",
             show_default=False,
         ),
     ] = None,
@@ -73,6 +75,10 @@ def analyze_disagreement(
         int, typer.Option(min=100, help="Of groups for intervals, and permutations for tests.")
     ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of resampling and permuting.")] = 0,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Print every finding, not only the clearest answer to each question."),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(help="Folder of the report; in the run's own folder if not given.", show_default=False),
@@ -115,7 +121,7 @@ def analyze_disagreement(
         console.print(title, style="bold", highlight=False, markup=False)
         console.print(table)
         console.print()
-    _sentences(console, result)
+    _sentences(console, result, every=every)
     for warning in result.warnings:
         stderr().print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
     console.print(f"{len(result.findings)} findings, {len(result.tables)} tables", highlight=False)
@@ -149,11 +155,10 @@ def _metrics(result: Analysis) -> Iterator[tuple[str, Table]]:
     if result.run is None:
         return
     names = list(dict.fromkeys(result.run.metrics["metric"]))[:2]
-    rates = result.table("rates")
     table = _table("model", *names)
     analysed = set()
     for head in result.heads:
-        modalities = list(dict.fromkeys(rates.loc[rates["head"] == head, "first"]))
+        modalities = result.modalities[head]
         analysed |= {f"{head}:{subset}" for subset in (*modalities, "+".join(modalities))}
     for row in metrics_by_model(result.run.metrics):
         if row["sentinel"] or row["model"] in analysed:
@@ -173,7 +178,7 @@ def _rates(result: Analysis) -> Iterator[tuple[str, Table]]:
         table = _table("models", "seeds averaged", "one seed", "floor", "excess")
         for pair in by_quantity(mine):
             cells = [with_interval(pair["rate"], "%").replace("%", "")]
-            if pair["excess"]["estimate"] == pair["excess"]["estimate"]:
+            if math.isfinite(pair["excess"]["estimate"]):
                 cells += [f"{100 * pair[name]['estimate']:.1f}" for name in ("between", "floor")]
                 cells += [with_interval(pair["excess"], "%").replace("%", "")]
             else:
@@ -196,8 +201,8 @@ def _types(result: Analysis) -> Iterator[tuple[str, Table]]:
         yield f"{head}: what the fusion made of its modalities", table
 
 
-def _sentences(console: Console, result: Analysis) -> None:
-    """Print what was found in sentences: what is primary in full, of the rest the first few of each question."""
+def _sentences(console: Console, result: Analysis, *, every: bool) -> None:
+    """Print what was found in sentences: what is primary in full, of the rest the clearest answer to each question."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -211,18 +216,23 @@ def _sentences(console: Console, result: Analysis) -> None:
             *(Padding(Text(sentence.removeprefix(prefix)), (0, 0, 0, 2)) for sentence in sentences), sep=""
         )
         if more:
-            console.print(f"  ({more} more in findings.json)", style="dim", highlight=False)
+            console.print(f"  ({more} more: --all, findings.json)", style="dim", highlight=False)
         console.print()
 
     primary = [finding for finding in result.findings if finding.primary]
     if primary:
         tell("What this study is about (Holm's correction)", [_with_p(finding) for finding in primary])
-    questions: dict[str, dict[str, list[str]]] = {}
+    questions: dict[str, dict[str, list[Finding]]] = {}
     for finding in result.findings:
-        if not finding.primary and finding.question not in (DISAGREE, TYPES):  # which the tables show
-            questions.setdefault(finding.question, {}).setdefault(finding.head, []).append(finding.verdict)
+        if not finding.primary and (
+            every or finding.question not in (DISAGREE, TYPES)
+        ):  # which the tables show
+            questions.setdefault(finding.question, {}).setdefault(finding.head, []).append(finding)
     for question, by_head in questions.items():
-        shown = [verdict for verdicts in by_head.values() for verdict in verdicts[:MOST_SENTENCES]]
+        shown = []
+        for findings in by_head.values():
+            clearest = sorted(findings, key=lambda f: f.p_adjusted if f.p_adjusted >= 0 else 1.0)
+            shown += [f.verdict for f in (findings if every else clearest[:MOST_SENTENCES])]
         tell(question, shown, sum(map(len, by_head.values())) - len(shown))
 
 

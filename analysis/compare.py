@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.findings import Answer, Finding, p_value, side, with_interval
+from mixed_signals.analysis.findings import Answer, Finding, finding, p_value, side, with_interval
 from mixed_signals.analysis.inference import ResampledT, corrected_resampled_t, mcnemar
 from mixed_signals.analysis.pairing import Predicted, called, of_panel, of_run, paired
 from mixed_signals.analysis.panel import Panel
@@ -296,17 +296,11 @@ def _finding(folds: dict[str, Any], pooled: dict[str, Any]) -> Finding:
         f"{measure} of {first} is {where} that of {second}" if where else f"{measure} of {first} and {second}"
     )
     tested = f", {p_value(pooled['p'])} by clustered McNemar" if pooled["p"] >= 0 else ""
-    return Finding(
-        question=QUESTION,
-        quantity=f"{first} against {second}, {measure}",
-        **{name: folds[name] for name in ("estimate", "low", "high", "p", "n", "n_groups", "method")},
-        primary=False,
-        verdict=(
-            f"{head}: {said}: difference {with_interval(folds, unit)} over {over}{'' if where else f' ({why})'}, "
-            f"{with_interval(pooled, unit)} on the pooled rows{tested}."
-        ),
-        head=head,
+    verdict = (
+        f"{head}: {said}: difference {with_interval(folds, unit)} over {over}{'' if where else f' ({why})'}, "
+        f"{with_interval(pooled, unit)} on the pooled rows{tested}."
     )
+    return finding(QUESTION, f"{first} against {second}, {measure}", folds, verdict)
 
 
 def _shared(whole: Predicted, part: Predicted, second: str = "") -> list[str]:

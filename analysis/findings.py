@@ -16,9 +16,7 @@ import numpy as np
 import pandas as pd
 
 DISAGREE = "Do the models of single modalities and the fusion give different labels?"
-FLOOR = "Is that more than two seeds of the same model disagree?"
 TYPES = "What does the fusion make of its modalities?"
-LINK = "Does disagreement between modalities mark utterances that people find ambiguous?"
 
 Row = Mapping[str, Any]
 
@@ -109,9 +107,14 @@ def percent(value: float) -> str:
 
 
 def with_interval(row: Row, unit: str = "", digits: int | None = None) -> str:
-    """Return ``estimate unit (low to high)``, or the estimate alone; "%" and "points" are of 100, with one digit."""
+    """Return ``estimate unit (low to high)``, or the estimate alone; "%" and "points" are of 100.
+
+    With one digit of 100, else with two, and with more where nothing of the estimate would be left.
+    """
     scale, usual = (100, 1) if unit in ("%", "points") else (1, 2)
-    digits = usual if digits is None else digits
+    if digits is None:
+        size = abs(scale * float(row["estimate"]))
+        digits = usual if not 0 < size < 0.5 * 10**-usual else min(4, 1 - math.floor(math.log10(size)))
     rounded = (round(scale * float(row[name]), digits) + 0.0 for name in ("estimate", "low", "high"))
     estimate, low, high = (f"{number:.{digits}f}" for number in rounded)
     said = estimate + (unit if unit == "%" else f" {unit}".rstrip())
@@ -127,6 +130,12 @@ def side(row: Row, reference: float) -> str:
     return "below" if row["high"] < reference else "not distinguishable from"
 
 
+def against(row: Row, reference: float = 0.0) -> str:
+    """Return where an interval is, ``, above 0.5``, or nothing where there is none."""
+    where = side(row, reference)
+    return f", {where} {reference:g}" if where else ""
+
+
 def p_value(p: float) -> str:
     """Return ``p = 0.012``, ``p < 0.001``, or nothing where there is no p.
 
@@ -140,6 +149,12 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def with_p(row: Row) -> str:
+    """Return the row's ``, p = 0.012``, or nothing where there is no p."""
+    said = p_value(row["p"])
+    return f", {said}" if said else ""
+
+
 def finding(question: str, quantity: str, row: Row, verdict: str) -> Finding:
     """Return the finding that a row of a table holds.
 
@@ -148,7 +163,8 @@ def finding(question: str, quantity: str, row: Row, verdict: str) -> Finding:
     question, quantity, verdict : str
         See `Finding`.
     row : mapping
-        With ``estimate, low, high, n, n_groups, method`` and, where there are such, ``head`` and ``p``.
+        With ``estimate, low, high, n, n_groups, method`` and, where there are such, ``head``, ``p`` and ``test`` (how
+        `p` was made, where `method` does not say it).
     """
     return Finding(
         question=question,
@@ -159,7 +175,7 @@ def finding(question: str, quantity: str, row: Row, verdict: str) -> Finding:
         p=float(row.get("p", math.nan)),
         n=int(row["n"]),
         n_groups=int(row["n_groups"]),
-        method=str(row["method"]),
+        method="; ".join(filter(None, (row["method"], row.get("test", "")))),
         primary=False,
         verdict=verdict,
         head=str(row.get("head", "")),

@@ -29,10 +29,11 @@ from scipy.stats import chi2
 from scipy.stats import t as student_t
 
 from mixed_signals.analysis.findings import Finding
-from mixed_signals.models.intervals import FEWEST_GROUPS, group_codes, sums_by
+from mixed_signals.models.intervals import FEWEST_GROUPS, Interval, group_codes, sums_by
 
 MOST_ENUMERATED = 4096
 SHORT_SERIES = 20  # rows of a group
+_ZERO = 1e-12  # what a difference that should be zero is left with by rounding, at most
 _CELLS = 2**21  # of the arrays that one round of draws fills
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
@@ -105,7 +106,7 @@ def sign_flip(
     """
     sums = _group_sums(groups, np.asarray(values, dtype=np.float64))[:, 0]
     size = math.sqrt(float(sums @ sums))
-    if size == 0:
+    if size <= _ZERO * len(np.asarray(values)):
         return Test(math.nan, math.nan, "no test: nothing but zeros", len(sums))
     statistic = float(sums.sum()) / size
     flipped, exact = _flipped(lambda signs: signs @ sums / size, len(sums), draws, seed)
@@ -355,10 +356,7 @@ def freedman_lane(
         Of random flips; all 2^G are made where these are few.
     """
     target, added = np.asarray(y, dtype=np.float64), np.asarray(x, dtype=np.float64)
-    Q, _, rank = _orthonormal(
-        np.column_stack([np.ones(len(target)), np.asarray(covariates, dtype=np.float64)])
-    )
-    Q = Q[:, :rank]
+    Q = _orthonormal(np.column_stack([np.ones(len(target)), np.asarray(covariates, dtype=np.float64)]))
     e, rest = target - Q @ (Q.T @ target), added - Q @ (Q.T @ added)
     size = float(rest @ rest)
     n_groups = len(np.unique(group_codes(groups, len(target))))
@@ -368,7 +366,7 @@ def freedman_lane(
         return Test(math.nan, math.nan, "no test: the covariates determine y", n_groups)
     # by group: x~'e, x~'x~, x~'Q and Q'e
     sums = _group_sums(groups, np.column_stack([rest * e, rest**2, rest[:, None] * Q, Q * e[:, None]]))
-    both, squares, across, left = np.split(sums, [1, 2, 2 + rank], axis=1)
+    both, squares, across, left = np.split(sums, [1, 2, 2 + Q.shape[1]], axis=1)
     u, q = both[:, 0], squares[:, 0]
 
     def t_of(signs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -385,11 +383,12 @@ def freedman_lane(
     )
 
 
-def _orthonormal(Z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return an orthonormal basis of the columns, first those that matter, their singular values and the rank."""
+def _orthonormal(Z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an orthonormal basis of what the columns span, shape (N, rank)."""
     scale = np.linalg.norm(Z, axis=0)
     U, values, _ = np.linalg.svd(Z / np.where(scale > 0, scale, 1.0), full_matrices=False)
-    return U, values, int((values > 1e-10 * values[0]).sum())
+    basis: NDArray[np.float64] = U[:, values > 1e-10 * values[0]]
+    return basis
 
 
 def corrected_resampled_t(
@@ -482,6 +481,13 @@ def adjust(findings: Sequence[Finding]) -> list[Finding]:
     adjusted = np.full(len(p), math.nan)
     adjusted[primary], adjusted[~primary] = holm(p[primary]), benjamini_hochberg(p[~primary])
     return [replace(f, p_adjusted=float(q)) for f, q in zip(findings, adjusted, strict=True)]
+
+
+def with_test(interval: Interval, test: Test | None = None) -> dict[str, Any]:
+    """Return the columns of a table's row: those of an interval, with a test's `p` (NaN without) and its method."""
+    if test is None:
+        return {**vars(interval), "p": math.nan}
+    return {**vars(interval), "p": test.p, "method": f"{interval.method}; {test.method}"}
 
 
 def _group_sums(groups: ArrayLike | None, columns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.files import replacing, write_json, write_parquet
 
 MOST_ROWS = 200  # of a LaTeX table: longer ones are data, which nobody prints
+_WITH_INTERVAL = "estimate (95% CI)"
 _CITED = re.compile(r"\[([^\[\]]+ \d{4})\]")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -50,7 +51,10 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def latex(table: pd.DataFrame) -> str:
-    r"""Return a table for LaTeX with the package booktabs; numbers with three digits, nothing where there is none.
+    r"""Return a table for LaTeX with the package booktabs.
+
+    Numbers have three digits, whole ones none, and nothing stands where there is none. An estimate and its interval are
+    one column; how they were made is in the other formats.
 
     Examples
     --------
@@ -64,7 +68,8 @@ def latex(table: pd.DataFrame) -> str:
     \end{tabular}
     <BLANKLINE>
     """
-    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
+    table = _for_print(table)
+    numeric = [pd.api.types.is_numeric_dtype(table[name]) or name == _WITH_INTERVAL for name in table]
     lines = [
         rf"\begin{{tabular}}{{{''.join('r' if is_number else 'l' for is_number in numeric)}}}",
         r"\toprule",
@@ -75,6 +80,24 @@ def latex(table: pd.DataFrame) -> str:
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _for_print(table: pd.DataFrame) -> pd.DataFrame:
+    shown = table.drop(columns=[name for name in ("method", "test") if name in table])
+    for name in shown.select_dtypes("float"):
+        if (shown[name].dropna() % 1 == 0).all():
+            shown[name] = shown[name].astype("Int64")
+    if {"estimate", "low", "high"} <= set(table):
+        cells = [
+            f"{_cell(e)} ({_cell(low)} to {_cell(high)})" if np.isfinite(low) else _cell(e)
+            for e, low, high in zip(
+                *(table[name].astype(float) for name in ("estimate", "low", "high")), strict=True
+            )
+        ]
+        place = list(shown).index("estimate")
+        shown = shown.drop(columns=["estimate", "low", "high"])
+        shown.insert(place, _WITH_INTERVAL, cells)
+    return shown
 
 
 def _cell(value: object) -> str:

@@ -76,7 +76,7 @@ def of_panel(panel: Panel, model: str = FUSION, name: str = "") -> Predicted:
         panel.classes,
         pd.DataFrame(cells),
         np.tile(panel.truth, P),
-        panel.outputs[model].mean(axis=1).reshape(P * N, -1),
+        panel.seed_mean(model).reshape(P * N, -1),
         None if panel.groups is None else pd.Series(panel.groups, index=panel.ids),
     )
 

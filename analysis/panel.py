@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixed_signals.models.intervals import group_codes
 from mixed_signals.store import Run
 from mixed_signals.store.errors import UsageError
 
@@ -28,7 +29,7 @@ TRAINING = ["seed", "order"]
 CELL = ("utterance_id", "head", "modalities", "partition", *TRAINING)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Panel:
     """The models of one head, lined up.
 
@@ -60,7 +61,8 @@ class Panel:
     when : array of float, shape (N,), or None
         Where utterances of a group follow each other in time: what sorts them within it.
     seeds : tuple of (seed, order)
-        The trainings, each of which there is in every partition.
+        The trainings, each of which there is in every fold of every partition (not so where the model ``chosen`` is in
+        some folds a head that depends on no seed).
     deterministic : bool
         Whether the head was trained once though others of its run were trained with several seeds, since its result
         does not depend on a seed.
@@ -83,6 +85,13 @@ class Panel:
     seeds: tuple[tuple[int, int], ...]
     deterministic: bool
     left_out: int
+
+    def __repr__(self) -> str:
+        n_partitions, n_seeds, n, _ = self.outputs[FUSION].shape
+        return (
+            f"<Panel {self.head}: {len(self.outputs)} models of {'+'.join(self.unimodals)}, {n:,} utterances, "
+            f"partitions {n_partitions}, seeds {n_seeds}>"
+        )
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -108,13 +117,27 @@ class Panel:
         """Whether there is a model of every subset of the modalities."""
         return len(self.outputs) == 2 ** len(self.unimodals) - 1
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether any utterance has a group."""
+        return self.groups is not None and bool((self.groups != "").any())
+
+    def group_numbers(self) -> NDArray[np.intp]:
+        """Return the number of each utterance's group, shape (N,); one for all where the corpus has no groups."""
+        n = len(self.ids)
+        return group_codes(self.groups, n) if self.has_groups else np.zeros(n, dtype=np.intp)
+
     def mean(self, model: str) -> NDArray[np.float64]:
         """Return outputs averaged over seeds and partitions, shape (N, C)."""
         return self.outputs[model].mean(axis=(0, 1))
 
+    def seed_mean(self, model: str) -> NDArray[np.float64]:
+        """Return outputs averaged over seeds alone, shape (P, N, C)."""
+        return self.outputs[model].mean(axis=1)
+
     def labels(self, model: str) -> NDArray[np.intp]:
         """Return class numbers by partition after averaging over seeds, shape (P, N)."""
-        return self.outputs[model].mean(axis=1).argmax(axis=-1)
+        return self.seed_mean(model).argmax(axis=-1)
 
     def seed_labels(self, model: str) -> NDArray[np.intp]:
         """Return class numbers of every single seed, shape (P, S, N)."""
@@ -259,15 +282,19 @@ def _make_panel(head: str, rows: pd.DataFrame, prior: pd.DataFrame, kind: str, *
     training, trainings = pd.MultiIndex.from_frame(rows[TRAINING]).factorize(sort=True)
     rows = rows.assign(training=training)
     cells = {
-        str(name): set(zip(part["partition"], part["training"], strict=True))
+        str(name): set(
+            part[["partition", "fold", "training"]].drop_duplicates().itertuples(index=False, name=None)
+        )
         for name, part in rows.groupby("modalities", sort=False)
     }
-    shared = set.intersection(*(cells[name] for name in (*unimodals, fusion)))
-    partitions = sorted(set.intersection(*({p for p, _ in cells[name]} for name in (*unimodals, fusion))))
-    seeds = sorted({s for _, s in shared if all((p, s) in shared for p in partitions)})
+    needed = [cells[name] for name in (*unimodals, fusion)]
+    folds_of = set.intersection(*({(p, f) for p, f, _ in own} for own in needed))
+    partitions = sorted({p for p, _ in folds_of})
+    trained = set.intersection(*needed)
+    seeds = sorted({s for *_, s in trained if all((p, f, s) in trained for p, f in folds_of)})
     if not seeds:
         return f"the models of {head} share no partition and seed"
-    every = {(p, s) for p in partitions for s in seeds}
+    every = {(p, f, s) for p, f in folds_of for s in seeds}
     between = [
         name
         for name in sorted(subsets, key=lambda s: (s.count("+"), [unimodals.index(m) for m in s.split("+")]))

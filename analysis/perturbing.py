@@ -25,13 +25,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.analysis.study import Study
+from mixed_signals.analysis.study import Study, group_column
 from mixed_signals.models import load_head
-from mixed_signals.models.intervals import group_codes
 from mixed_signals.models.material import Material, material
 from mixed_signals.store import Fold
 
-Floats = NDArray[np.float32]
+Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class TestRows:
     blocks: dict[str, slice]
     kinds: NDArray[np.intp]
     groups: NDArray[np.intp]
-    every: Floats
+    every: Vectors
     training: NDArray[np.intp]
 
     def deviation(self, modality: str) -> NDArray[np.float64]:
@@ -76,14 +75,14 @@ class TestRows:
         return block[there].std(axis=0, dtype=np.float64) if there.any() else np.zeros(block.shape[1])
 
 
-Change = Callable[[Floats, TestRows, np.random.Generator], Floats]
+Change = Callable[[Vectors, TestRows, np.random.Generator], Vectors]
 """Takes vectors of a fold's test rows (n, D), which it leaves as they are, and returns changed ones (n, D)."""
 
 
 def drop(modality: str) -> Change:
     """Return the change that takes a modality away (NaN)."""
 
-    def change(X: Floats, rows: TestRows, rng: np.random.Generator) -> Floats:
+    def change(X: Vectors, rows: TestRows, rng: np.random.Generator) -> Vectors:
         return _with(X, rows.blocks[modality], np.float32(np.nan))
 
     return change
@@ -92,7 +91,7 @@ def drop(modality: str) -> Change:
 def noise(modality: str, scale: float) -> Change:
     """Return the change that adds gaussian noise, `scale` times each column's deviation over the training rows."""
 
-    def change(X: Floats, rows: TestRows, rng: np.random.Generator) -> Floats:
+    def change(X: Vectors, rows: TestRows, rng: np.random.Generator) -> Vectors:
         block = rows.blocks[modality]
         drawn = rng.standard_normal((len(X), block.stop - block.start), dtype=np.float32)
         return _with(X, block, X[:, block] + drawn * (scale * rows.deviation(modality)).astype(np.float32))
@@ -103,7 +102,7 @@ def noise(modality: str, scale: float) -> Change:
 def permute(modality: str) -> Change:
     """Return the change that gives each row the modality of another, by a permutation of the fold's test rows."""
 
-    def change(X: Floats, rows: TestRows, rng: np.random.Generator) -> Floats:
+    def change(X: Vectors, rows: TestRows, rng: np.random.Generator) -> Vectors:
         block = rows.blocks[modality]
         return _with(X, block, X[rng.permutation(len(X)), block])
 
@@ -116,7 +115,7 @@ def swap(modality: str, *, same: bool = False) -> Change:
     A row for which there is none keeps its own; see `draw_donors` for the choice.
     """
 
-    def change(X: Floats, rows: TestRows, rng: np.random.Generator) -> Floats:
+    def change(X: Vectors, rows: TestRows, rng: np.random.Generator) -> Vectors:
         donors = draw_donors(rows.kinds, rows.groups, rng, same=same)
         block = rows.blocks[modality]
         return _with(X, block, X[np.where(donors < 0, np.arange(len(X)), donors), block])
@@ -134,7 +133,7 @@ def exchange(modality: str, donors: NDArray[np.intp]) -> Change:
         Row of the panel for each partition and row, tested by the same fold; negative: the row keeps its own.
     """
 
-    def change(X: Floats, rows: TestRows, rng: np.random.Generator) -> Floats:
+    def change(X: Vectors, rows: TestRows, rng: np.random.Generator) -> Vectors:
         place = np.full(donors.shape[1], -1)
         place[rows.rows] = np.arange(len(X))
         mine = donors[rows.partition, rows.rows]
@@ -193,7 +192,7 @@ def _runs(first: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     return starts[run], np.diff(starts, append=len(first))[run]
 
 
-def _with(X: Floats, block: slice, values: Any) -> Floats:
+def _with(X: Vectors, block: slice, values: Any) -> Vectors:
     changed = X.copy()
     changed[:, block] = values
     return changed
@@ -204,17 +203,6 @@ def kinds_of(panel: Panel) -> NDArray[np.intp]:
     if panel.kind == "interval":
         return (panel.truth > np.median(panel.truth)).astype(np.intp)
     return panel.truth.astype(np.intp)
-
-
-def group_numbers(panel: Panel) -> NDArray[np.intp]:
-    """Return the number of each utterance's group; one for all where the corpus has no groups, shape (N,)."""
-    n = len(panel.ids)
-    return group_codes(panel.groups, n) if has_groups(panel) else np.zeros(n, dtype=np.intp)
-
-
-def has_groups(panel: Panel) -> bool:
-    """Return whether any utterance has a group."""
-    return panel.groups is not None and bool((panel.groups != "").any())
 
 
 class HeldOut:
@@ -259,10 +247,10 @@ class HeldOut:
 
     @cached_property
     def _material(self) -> Material:
-        views, info = self.study.views, self.study.run.info
-        if not info.get("normalize", False):
+        views, run = self.study.views, self.study.run
+        if not run.info.get("normalize", False):
             return material(views, None)
-        return material(views, views[0].groups_by(info["group"] or "group"), normalize=True)
+        return material(views, views[0].groups_by(group_column(run)), normalize=True)
 
     @cached_property
     def _tested(self) -> list[tuple[TestRows, NDArray[np.intp]]]:
@@ -271,7 +259,7 @@ class HeldOut:
         place = pd.Index(shared.ids)
         where = place.get_indexer(pd.Index(panel.ids))
         blocks = {m: slice(each[0].start, each[-1].stop) for m, each in shared.candidates.items()}
-        kinds, groups = kinds_of(panel), group_numbers(panel)
+        kinds, groups = kinds_of(panel), panel.group_numbers()
         for partition, fold in self.folds:
             rows = np.flatnonzero(panel.folds[partition] == fold.fold)
             if len(rows):
@@ -280,15 +268,15 @@ class HeldOut:
                 found.append((TestRows(fold, partition, rows, *about), where[rows]))
         return found
 
-    def parts(self) -> Iterator[tuple[TestRows, Floats]]:
+    def parts(self) -> Iterator[tuple[TestRows, Vectors]]:
         """Give the test rows of each fold that has some in the panel, with their vectors (n, D)."""
         for about, where in self._tested:
             yield about, self._material.X[where]
 
-    def outputs(self, about: TestRows, X: Floats, heads: Sequence[Any] | None = None) -> NDArray[np.float64]:
+    def outputs(self, about: TestRows, X: Vectors, heads: Sequence[Any] | None = None) -> NDArray[np.float64]:
         """Return what heads of a fold, all by default, say of vectors, shape (S, n, C); interval targets: C = 1."""
         heads = self.heads[about.fold.partition, about.fold.fold] if heads is None else heads
-        seen: dict[tuple[str, ...], Floats] = {}
+        seen: dict[tuple[str, ...], Vectors] = {}
         said = np.zeros((len(heads), len(X), max(len(self.panel.classes), 1)))
         for head, own in zip(heads, said, strict=True):
             names = tuple(f"{m}/{described['name']}" for m, described in head.features_.items())

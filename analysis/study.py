@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixed_signals.analysis.panel import FUSION, Panel, check_kind, make_panels
 from mixed_signals.models.blocks import head_file
+from mixed_signals.models.choosing import CHOSEN
 from mixed_signals.store import Fold, Run, Store, UsageError, Views, load_run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """What the questions are asked of.
 
@@ -56,10 +58,13 @@ class Study:
     seed: int = 0
     refit: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Study of run {self.run.name or '(not saved)'}: {', '.join(map(repr, self.panels))}>"
+
     @classmethod
     def open(
         cls,
-        store: Store,
+        store: Store | str | Path,
         run_name: str,
         heads: Sequence[str] = (),
         *,
@@ -78,17 +83,28 @@ class Study:
             If there is no such run or head, its target is multilabel, or no head has a fusion and a model of each of
             its modalities.
         """
+        store = store if isinstance(store, Store) else Store.open(store)
         run = load_run(store, run_name)
         check_kind(run)
         corpus = store.corpus
         utterances = corpus.utterances.set_index("utterance_id", drop=False)
-        groups = utterances[run.info.get("group") or "group"].astype(object)
+        groups = utterances[group_column(run)].astype(object)
         panels, notes = make_panels(
             run.predictions, heads, kind=run.kind, groups=groups, when=_when(utterances, groups)
         )
         return cls(
             run, tuple(panels), utterances, corpus.ratings, store, tuple(notes), resamples, seed, refit
         )
+
+    @property
+    def for_intervals(self) -> dict[str, Any]:
+        """What intervals of `mixed_signals.models.intervals` are told: resamples and seed."""
+        return {"resamples": self.resamples, "seed": self.seed}
+
+    @property
+    def for_tests(self) -> dict[str, Any]:
+        """What tests of `analysis.inference` are told: draws and seed."""
+        return {"draws": self.resamples, "seed": self.seed}
 
     @cached_property
     def views(self) -> list[Views]:
@@ -165,11 +181,20 @@ class Study:
         if self.store is None:
             raise UsageError("this run is in no store: it has no saved heads")
         modalities = "+".join(panel.unimodals) if model == FUSION else model
-        name = f"{panel.head}.{modalities}.p{fold.partition}.f{fold.fold}.o{seed[1]}.s{seed[0]}"
+        head, place = panel.head, (modalities, fold.partition, fold.fold)
+        if head == CHOSEN:
+            chosen = self.run.info["chosen_heads"]
+            head = next(c["head"] for c in chosen if (c["modalities"], c["partition"], c["fold"]) == place)
+        name = f"{head}.{modalities}.p{fold.partition}.f{fold.fold}.o{seed[1]}.s{seed[0]}"
         found = head_file(self.store.run_path(self.run.name) / "heads" / name)
         if found is None:
             raise UsageError(f"run {self.run.name!r} has no saved head {name}; fit-heads again")
         return found
+
+
+def group_column(run: Run) -> str:
+    """Return the column of the utterances by which a run kept groups apart, or else the corpus's own."""
+    return run.info.get("group") or "group"
 
 
 def _when(utterances: pd.DataFrame, groups: pd.Series) -> pd.Series | None:

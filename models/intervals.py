@@ -344,8 +344,32 @@ def mean_interval(
     >>> round(result.estimate, 2), round(result.low, 2), round(result.high, 2)
     (0.6, 0.24, 0.88)
     """
-    x = np.asarray(values, dtype=np.float64)
-    columns = np.column_stack([x, np.ones(len(x))])
+    each_counts_once = np.ones(len(np.asarray(values)))
+    return ratio_interval(
+        values, each_counts_once, groups, level=level, limits=limits, resamples=resamples, seed=seed
+    )
+
+
+def ratio_interval(
+    above: ArrayLike,
+    below: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    limits: Limits = UNLIMITED,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return the ratio of two sums over utterances with its interval.
+
+    Parameters
+    ----------
+    above, below : array-like of shape (n,)
+        What is summed.
+    groups, level, limits, resamples, seed
+        As for `sums_interval`.
+    """
+    columns = np.column_stack([np.asarray(each, dtype=np.float64) for each in (above, below)])
     return sums_interval(
         lambda s: s[..., 0] / s[..., 1],
         columns,
@@ -355,6 +379,11 @@ def mean_interval(
         resamples=resamples,
         seed=seed,
     )
+
+
+def ratios_apart(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``s_0 / s_1 - s_2 / s_3``, shape (...), for sums (..., 4): a function of `sums_interval`."""
+    return sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3]
 
 
 def _finish(

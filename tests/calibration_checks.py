@@ -1,7 +1,7 @@
 """What the calibration simulates: each check draws a study with known truth and says what every method made of it.
 
 An outcome is 1 where an interval covers the truth or a test rejects, 0 where not, NaN where the method gives no answer.
-`CLAIMS` says what each outcome should be on average.
+`claim_of` says what each outcome should be on average.
 """
 
 from __future__ import annotations

@@ -58,9 +58,13 @@ from mixed_signals.analysis.ambiguity.sentences import (
     link_method,
     soft_findings,
 )
-from mixed_signals.analysis.disagreement.distances import jensen_shannon
+from mixed_signals.analysis.disagreement.distances import (
+    jensen_shannon,
+    n_labels,
+    unimodal_divergence,
+)
 from mixed_signals.analysis.findings import Answer
-from mixed_signals.analysis.inference import Test, circular_shift, group_permutation
+from mixed_signals.analysis.inference import Test, circular_shift, group_permutation, with_test
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.areas import areas
@@ -70,6 +74,7 @@ from mixed_signals.models.intervals import (
     group_codes,
     group_jackknife,
     mean_interval,
+    ratios_apart,
     sums_interval,
 )
 
@@ -81,7 +86,7 @@ def disagreement_scores(panel: Panel) -> pd.DataFrame:
 
     The first column is the one that is tested.
     """
-    outputs = {model: panel.outputs[model].mean(axis=1) for model in panel.models}
+    outputs = {model: panel.seed_mean(model) for model in panel.models}
     pairs = [*combinations(panel.unimodals, 2)] if len(panel.unimodals) > 2 else []
     pairs += [(m, FUSION) for m in panel.unimodals]
     stacked = [outputs[m] for m in panel.unimodals]
@@ -92,10 +97,9 @@ def disagreement_scores(panel: Panel) -> pd.DataFrame:
         for a, b in pairs:
             scores[f"difference {a}-{b}"] = np.abs(outputs[a] - outputs[b])[..., 0].mean(axis=0) / scale
         return pd.DataFrame(scores)
-    labels = np.sort([p.argmax(axis=-1) for p in stacked], axis=0)
     scores = {
-        "jsd": jensen_shannon(*stacked).mean(axis=0),
-        "n_labels": (1 + np.sum(labels[1:] != labels[:-1], axis=0)).mean(axis=0),
+        "jsd": unimodal_divergence(panel),
+        "n_labels": n_labels([p.argmax(axis=-1) for p in stacked]).mean(axis=0),
     }
     for a, b in pairs:
         scores[f"jsd {a}-{b}"] = jensen_shannon(outputs[a], outputs[b]).mean(axis=0)
@@ -171,9 +175,7 @@ def link_table(
     rows: list[dict[str, Any]] = []
 
     def add(score: str, quantity: str, found: Interval, test: Test | None = None) -> None:
-        said = found.method if test is None else f"{found.method}; {test.method}"
-        p = np.nan if test is None else test.p
-        rows.append({"score": score, "quantity": quantity, **vars(found), "p": p, "method": said})
+        rows.append({"score": score, "quantity": quantity, **with_test(found, test)})
 
     for score in scores:
         level = _levels(both[score])
@@ -196,7 +198,7 @@ def link_table(
         add(
             "n_labels",
             "entropy_difference",
-            sums_interval(lambda s: s[..., 0] / s[..., 1] - s[..., 2] / s[..., 3], columns, by),
+            sums_interval(ratios_apart, columns, by),
         )
     table = pd.DataFrame(rows)
     table.insert(0, "head", str(utterances["head"].iloc[0]))
@@ -294,8 +296,8 @@ def evaluate(study: Study, panel: Panel) -> Answer:
         return Answer(
             notes=[f"{panel.head}: none of its utterances has two ratings: no link with ambiguity."]
         )
-    groups = None if panel.groups is None else group_codes(panel.groups[rows], len(rows))
-    options: dict[str, Any] = {"resamples": study.resamples, "seed": study.seed}
+    groups = panel.group_numbers()[rows] if panel.has_groups else None
+    options = study.for_intervals
 
     scores = disagreement_scores(panel).iloc[rows].reset_index(drop=True)
     link = link_table(
@@ -304,8 +306,7 @@ def evaluate(study: Study, panel: Panel) -> Answer:
         _by_id(groups, votes.ids),
         _by_id(None if panel.when is None else panel.when[rows], votes.ids),
         scores=[*map(str, scores)],
-        draws=study.resamples,
-        seed=study.seed,
+        **study.for_tests,
     )
     tables = {"link": link}
     findings, methods = link_findings(link), [link_method(panel)]

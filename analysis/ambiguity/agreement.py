@@ -14,14 +14,15 @@ What is said here is said of the ratings alone, in the condition that `analysis.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mixed_signals.analysis.ambiguity.ratings import (
     ConditionVotes,
+    Floats,
     condition_votes,
     contested,
     entropy_bias_bound,
@@ -31,19 +32,15 @@ from mixed_signals.analysis.ambiguity.ratings import (
     vote_table,
 )
 from mixed_signals.analysis.findings import Answer, finding, with_interval
-from mixed_signals.models.intervals import Limits, mean_interval, sums_interval
+from mixed_signals.analysis.study import Study, group_column
+from mixed_signals.models.intervals import SHARE, Limits, mean_interval, sums_interval
 from mixed_signals.models.measures import Measure
 from mixed_signals.store.terminal import counted
-
-if TYPE_CHECKING:
-    from mixed_signals.analysis.study import Study
 
 FEWEST_SPLIT = 4  # votes, so that each half has two
 AGREEMENT = "How far do the raters agree?"
 SPLITS = 20
 NO_RATINGS = "The corpus has no ratings: nothing is said of what people find ambiguous."
-
-Floats = NDArray[np.float64]
 
 
 def coincidences(counts: ArrayLike) -> Floats:
@@ -218,19 +215,20 @@ def evaluate(study: Study) -> Answer:
     votes, notes = study_votes(study)
     if votes is None:
         return Answer(notes=notes)
-    column = study.run.info.get("group") or "group"
-    groups = study.utterances[column].reindex(votes.ids).fillna("").to_numpy(object)
-    options: dict[str, Any] = {"resamples": study.resamples, "seed": study.seed}
+    groups = study.utterances[group_column(study.run)].reindex(votes.ids).fillna("").to_numpy(object)
 
     means = {
         row["quantity"]: row
-        for quantity, values in _by_utterance(votes).items()
-        for row in [{"quantity": quantity, **vars(mean_interval(values, groups, **options))}]
+        for quantity, (values, limits) in _by_utterance(votes).items()
+        for found in [mean_interval(values, groups, limits=limits, **study.for_intervals)]
+        for row in [{"quantity": quantity, **vars(found)}]
     }
     alphas = {}
     for level in levels(votes, study):
         measure = alpha(votes.counts, level, votes.numbers)
-        found = sums_interval(measure.function, measure.columns, groups, limits=measure.limits, **options)
+        found = sums_interval(
+            measure.function, measure.columns, groups, limits=measure.limits, **study.for_intervals
+        )
         alphas[level] = {"quantity": f"alpha, {level}", **vars(found)}
     tables = {"votes": vote_table(votes), "ambiguity": _table(votes, means), "alpha": _table(votes, alphas)}
 
@@ -251,7 +249,7 @@ def evaluate(study: Study) -> Answer:
 
     splittable = bool((votes.n >= FEWEST_SPLIT).any())
     if splittable:
-        rows = reliability(votes, groups, **options)
+        rows = reliability(votes, groups, **study.for_intervals)
         tables["reliability"] = _table(votes, rows)
         findings.append(
             finding(AGREEMENT, "reliability of A", rows["reliability"], _reliability_verdict(rows))
@@ -300,16 +298,17 @@ def levels(votes: ConditionVotes, study: Study) -> tuple[str, ...]:
     return ("nominal", "ordinal") if ordered else ("nominal",)
 
 
-def _by_utterance(votes: ConditionVotes) -> dict[str, Floats]:
-    """Return what is averaged over utterances, shape (N,) each."""
+def _by_utterance(votes: ConditionVotes) -> dict[str, tuple[Floats, Limits]]:
+    """Return what is averaged over utterances, shape (N,) each, and its limits."""
+    from_zero = (0.0, np.inf)
     if votes.numbers is not None:
-        return {"variance": votes.ambiguity}
+        return {"variance": (votes.ambiguity, from_zero)}
     return {
-        "A": votes.ambiguity,
-        "vote entropy": vote_entropy(votes.counts),
-        "vote entropy, Miller-Madow": vote_entropy(votes.counts, miller_madow=True),
-        "bound of the bias of vote entropy": entropy_bias_bound(votes.n, len(votes.names)),
-        "contested": contested(votes.counts).astype(np.float64),
+        "A": (votes.ambiguity, SHARE),
+        "vote entropy": (vote_entropy(votes.counts), from_zero),
+        "vote entropy, Miller-Madow": (vote_entropy(votes.counts, miller_madow=True), from_zero),
+        "bound of the bias of vote entropy": (entropy_bias_bound(votes.n, len(votes.names)), from_zero),
+        "contested": (contested(votes.counts).astype(np.float64), SHARE),
     }
 
 

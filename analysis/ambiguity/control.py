@@ -37,11 +37,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
+from mixed_signals.analysis.ambiguity.ratings import Floats
 from mixed_signals.analysis.disagreement.distances import entropy
-from mixed_signals.analysis.inference import Test, freedman_lane, sign_flip
+from mixed_signals.analysis.inference import Test, freedman_lane, sign_flip, with_test
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.models.areas import mean_areas
-from mixed_signals.models.intervals import blocks_jackknife, group_codes, mean_interval, sums_interval
+from mixed_signals.models.intervals import (
+    Interval,
+    blocks_jackknife,
+    group_codes,
+    mean_interval,
+    ratio_interval,
+    sums_interval,
+)
 from mixed_signals.models.measures import pearson
 
 N_FOLDS = 5
@@ -49,7 +57,6 @@ FEWEST_CONTESTED = 20
 DECILES = 10
 PENALTY = 1.0  # C of scikit-learn; with 0.01, confidence is shrunk so far that what merely goes with it seems to add
 
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
@@ -57,7 +64,7 @@ def confidence_scores(panel: Panel) -> pd.DataFrame:
     """Return entropy (bits) and margin (highest less second probability) of each model, shape (N, 2 (M + 1))."""
     scores = {}
     for model in panel.models:
-        p = panel.outputs[model].mean(axis=1)
+        p = panel.seed_mean(model)
         scores[f"entropy {model}"] = entropy(p).mean(axis=0)
         two = np.partition(p, -2, axis=-1)[..., -2:]
         scores[f"margin {model}"] = (two[..., 1] - two[..., 0]).mean(axis=0)
@@ -217,10 +224,8 @@ def control_table(
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rows: list[dict[str, Any]] = []
 
-    def add(quantity: str, found: Any, test: Test | None = None) -> None:
-        said = found.method if test is None else f"{found.method}; {test.method}"
-        p = np.nan if test is None else test.p
-        rows.append({"quantity": quantity, **vars(found), "p": p, "method": said})
+    def add(quantity: str, found: Interval, test: Test | None = None) -> None:
+        rows.append({"quantity": quantity, **with_test(found, test)})
 
     without, added = loss(contested, fitted.without), loss(contested, fitted.added)
     add("log loss, these scores", mean_interval(without, groups, limits=(0, np.inf), **options))
@@ -263,13 +268,11 @@ def control_table(
         place = np.argsort(np.argsort(confidence, kind="stable"))
         decile = place * DECILES // len(confidence)
         below, pairs = matched_pairs(score, contested, group_codes(groups, len(score)) * DECILES + decile)
-        found = sums_interval(
-            lambda s: s[..., 0] / s[..., 1], np.column_stack([below, pairs]), groups, limits=(0, 1), **options
-        )
+        found = ratio_interval(below, pairs, groups, limits=(0, 1), **options)
         add("AUROC, matched", found, sign_flip(below - pairs / 2, groups, draws=resamples, seed=seed))
     return pd.DataFrame(rows)
 
 
 def confidence(panel: Panel) -> Floats:
     """Return the fusion's highest probability, averaged over partitions, shape (N,)."""
-    return np.asarray(panel.outputs[FUSION].mean(axis=1).max(axis=-1).mean(axis=0))
+    return np.asarray(panel.seed_mean(FUSION).max(axis=-1).mean(axis=0))

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from mixed_signals.analysis.ambiguity.agreement import FEWEST_SPLIT, SPLITS
 from mixed_signals.analysis.ambiguity.ratings import ConditionVotes, Counts, split_halves
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.models.intervals import mean_interval, sums_interval
+from mixed_signals.models.intervals import mean_interval, ratios_apart, sums_interval
 
 
 def soft_label_table(
@@ -119,7 +119,7 @@ def error_table(
                 sums[model] += np.column_stack([wrong * A, wrong, (1 - wrong) * A, 1 - wrong])
         for model, columns in sums.items():
             interval = sums_interval(
-                lambda s: s[..., 0] / s[..., 1] - s[..., 2] / s[..., 3],
+                ratios_apart,
                 columns / n_pairs,
                 groups,
                 limits=(-1, 1),

@@ -9,9 +9,10 @@ import pandas as pd
 
 from mixed_signals.analysis.ambiguity.agreement import FEWEST_SPLIT, SPLITS
 from mixed_signals.analysis.ambiguity.control import DECILES, N_FOLDS
-from mixed_signals.analysis.findings import LINK, Finding, Row, finding, records, side, with_interval
+from mixed_signals.analysis.findings import Finding, against, finding, records, side, with_interval
 from mixed_signals.analysis.panel import FUSION, Panel
 
+LINK = "Does disagreement between modalities mark utterances that people find ambiguous?"
 ADDS = "Does disagreement add to confidence in telling which utterances people find ambiguous?"
 RATERS = "How close are the models to the raters?"
 ERRORS = "Are utterances that a model gets wrong ambiguous for people?"
@@ -42,7 +43,7 @@ def link_findings(link: pd.DataFrame) -> list[Finding]:
         if np.isnan(row["estimate"]):
             said = f"{row['head']}: {quantity} is undefined here ({row['n']} rated utterances)."
         else:
-            said = f"{row['head']}: {quantity} is {with_interval(row, unit)}{_against(row, reference)}."
+            said = f"{row['head']}: {quantity} is {with_interval(row, unit)}{against(row, reference)}."
         found.append(finding(LINK, f"{row['score']}, {row['quantity']}", row, said))
     return found
 
@@ -65,14 +66,12 @@ def control_findings(control: pd.DataFrame, lengths: Sequence[str]) -> list[Find
     )
     found.append(finding(ADDS, "log loss added", row, said))
     row = by["AUROC added"]
-    said = (
-        f"{row['head']}: it adds {with_interval(row, 'points')} of AUROC to these scores{_against(row, 0.0)}."
-    )
+    said = f"{row['head']}: it adds {with_interval(row, 'points')} of AUROC to these scores{against(row)}."
     found.append(finding(ADDS, "AUROC added", row, said))
     row = by["partial correlation"]
     said = (
         f"{row['head']}: the partial correlation of the modalities' divergence and being contested, given these "
-        f"scores, is {with_interval(row)}{_against(row, 0.0)}."
+        f"scores, is {with_interval(row)}{against(row)}."
     )
     found.append(finding(ADDS, "partial correlation", row, said))
     if "AUROC, matched" in by:
@@ -80,7 +79,7 @@ def control_findings(control: pd.DataFrame, lengths: Sequence[str]) -> list[Find
         if np.isfinite(row["estimate"]):
             said = (
                 f"{row['head']}: among pairs of one group and one decile of the fusion's confidence, the AUROC of the "
-                f"modalities' divergence for contested utterances is {with_interval(row)}{_against(row, 0.5)}."
+                f"modalities' divergence for contested utterances is {with_interval(row)}{against(row, 0.5)}."
             )
         else:
             said = (
@@ -116,7 +115,7 @@ def error_findings(table: pd.DataFrame) -> list[Finding]:
         shared = by["shared"]["estimate"]
         said = (
             f"{row['head']}: the raters' ambiguity where the fusion is wrong, minus where it is right, is "
-            f"{with_interval(row)}{_against(row, 0.0)} (label and ambiguity from disjoint raters; {shared:.2f} were "
+            f"{with_interval(row)}{against(row)} (label and ambiguity from disjoint raters; {shared:.2f} were "
             "they shared)."
         )
     return [finding(ERRORS, "fusion, ambiguity of errors", row, said)]
@@ -174,8 +173,3 @@ def _model(name: str) -> str:
     if name == FUSION:
         return "the fusion"
     return "the class frequencies of the training rows" if name == "prior" else f"the model of {name}"
-
-
-def _against(row: Row, reference: float) -> str:
-    where = side(row, reference)
-    return f", {where} {reference:g}" if where else ""

@@ -32,19 +32,25 @@ test take trainings into account. ``shift`` and what is ``beyond`` are tested ag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mixed_signals.analysis.disagreement.chance import expected_difference, expected_disagreement, strata_of
-from mixed_signals.analysis.disagreement.distances import Values, distances, margin, of_class
-from mixed_signals.analysis.disagreement.distances import entropy as entropy
-from mixed_signals.analysis.disagreement.distances import jensen_shannon as jensen_shannon
+from mixed_signals.analysis.disagreement.distances import (
+    Values,
+    distances,
+    jensen_shannon,
+    margin,
+    n_labels,
+    of_class,
+    unimodal_divergence,
+)
 from mixed_signals.analysis.disagreement.floors import (
     Pair,
     Repeated,
@@ -94,10 +100,37 @@ def evaluate(study: Study, panel: Panel) -> Answer:
     rates = rate_table(study, panel, repeated, halves)
     return Answer(
         tables={"rates": rates, "utterances": utterance_table(panel, repeated)},
-        findings=rate_findings(rates),
+        findings=rate_findings(rates, silent_models(study, panel)),
         notes=[f"{panel.head}: {each.why}." for each in (repeated, halves) if each.why],
         methods=_methods(panel, repeated, halves),
     )
+
+
+def silent_models(study: Study, panel: Panel) -> frozenset[str]:
+    """Return the models that are not shown to say anything of the target: no better than the training rows' prior.
+
+    Better is a mean difference whose interval lies above 0 (without intervals: that is above 0), in accuracy or in the
+    log probability of the true class; of an interval target in squared error. Without a prior in the run, none.
+    """
+    if panel.prior is None:
+        return frozenset()
+    expected = panel.prior.mean(axis=0)
+    return frozenset(
+        model for model in panel.models if not any(_is_better(study, panel, panel.mean(model), expected))
+    )
+
+
+def _is_better(study: Study, panel: Panel, outputs: Values, expected: Values) -> Iterator[bool]:
+    for mine, other in zip(_scores(panel, outputs), _scores(panel, expected), strict=True):
+        found = mean_interval(mine - other, panel.groups, **study.for_intervals)
+        yield (found.low if np.isfinite(found.low) else found.estimate) > 0
+
+
+def _scores(panel: Panel, outputs: Values) -> list[Values]:
+    if panel.kind == "interval":
+        return [-((outputs[:, 0] - panel.truth) ** 2)]
+    right = (outputs.argmax(axis=1) == panel.truth).astype(np.float64)
+    return [right, np.log(np.maximum(of_class(outputs, panel.truth), 1e-6))]
 
 
 def pairs_of(panel: Panel) -> list[Pair]:
@@ -128,7 +161,7 @@ def rate_table(study: Study, panel: Panel, repeated: Repeated, halves: Repeated)
     excess = excess_values(repeated, panel, pairs)
     same = same_modality_values(halves, panel)
     for distance in distances(panel):
-        views = {model: distance.view(panel.outputs[model].mean(axis=1)) for model in panel.models}
+        views = {model: distance.view(panel.seed_mean(model)) for model in panel.models}
         limits, both_ways = (0.0, distance.highest), (-distance.highest, distance.highest)
         for pair in pairs:
             first, second = pair
@@ -155,13 +188,13 @@ def rate_table(study: Study, panel: Panel, repeated: Repeated, halves: Repeated)
                 quantity, columns, function = _agreement(panel, first, second)
                 rows.sums((*of_pair, quantity), columns, function)
     if panel.kind == "interval":
-        values_of = {model: panel.outputs[model].mean(axis=1)[..., 0] for model in panel.models}
+        values_of = {model: panel.seed_mean(model)[..., 0] for model in panel.models}
         errors = {model: np.abs(v - panel.truth).mean(axis=0) for model, v in values_of.items()}
         for first, second in pairs:
             shift = (errors[second] - errors[first]) / panel.truth.std()
             rows.mean((first, second, "error", "shift"), shift, (-np.inf, np.inf), tested=True)
     else:
-        values = jensen_shannon(*(panel.outputs[m].mean(axis=1) for m in panel.unimodals)).mean(axis=0)
+        values = unimodal_divergence(panel)
         limits = (0.0, float(np.log2(len(panel.unimodals))))
         rows.mean((UNIMODALS, UNIMODALS, "jsd", "generalised"), values, limits)
     return rows.table()
@@ -173,7 +206,7 @@ def pair_measures(panel: Panel, first: str, second: str) -> dict[str, Values]:
     ``rate`` always; ``between``, ``floor`` and ``excess`` where the panel has at least two trainings.
     """
     distance = distances(panel)[0]
-    views = [distance.view(panel.outputs[model].mean(axis=1)) for model in (first, second)]
+    views = [distance.view(panel.seed_mean(model)) for model in (first, second)]
     measures = {"rate": distance.between(*views).mean(axis=0)}
     if len(panel.seeds) >= 2:
         found = floor_values(panel, distance, [(first, second)])[first, second]
@@ -191,32 +224,10 @@ def by_chance(panel: Panel, first: str, second: str) -> Values:
     """
     if panel.kind == "interval":
         strata = strata_of(panel.truth)
-        a, b = (panel.outputs[model].mean(axis=1)[..., 0] - panel.truth for model in (first, second))
+        a, b = (panel.seed_mean(model)[..., 0] - panel.truth for model in (first, second))
         apart = [expected_difference(x, y, strata) for x, y in zip(a, b, strict=True)]
         return np.mean(apart, axis=0) / panel.truth.std()
     return _expected(panel, first, second, panel.truth)
-
-
-def cohens_kappa(first: ArrayLike, second: ArrayLike, n_classes: int) -> float:
-    """Return Cohen's kappa of two models' labels, NaN where both give one label throughout.
-
-    ``1 - disagreement / disagreement expected of independent labels`` (Cohen 1960).
-
-    Parameters
-    ----------
-    first, second : array-like of int, shape (N,)
-        Labels from 0 to C - 1.
-    n_classes : int
-
-    Examples
-    --------
-    >>> cohens_kappa([0, 0, 1, 1], [0, 1, 1, 1], 2)
-    0.5
-    """
-    a, b = np.asarray(first), np.asarray(second)
-    expected = expected_disagreement(a, b, np.zeros(len(a)), n_classes).mean()
-    with np.errstate(invalid="ignore"):
-        return float(1 - np.mean(a != b) / expected)
 
 
 def utterance_table(panel: Panel, repeated: Repeated | None = None) -> pd.DataFrame:
@@ -243,7 +254,7 @@ def utterance_table(panel: Panel, repeated: Repeated | None = None) -> pd.DataFr
         interval target ``difference_<pair>``, with its sign, in standard deviations), averaged over partitions; and
         ``excess_<pair>``, that of different labels (of values), NaN where it was not measured.
     """
-    seed_mean = {model: panel.outputs[model].mean(axis=1) for model in panel.models}
+    seed_mean = {model: panel.seed_mean(model) for model in panel.models}
     columns: dict[str, object] = {"head": panel.head, "utterance_id": panel.ids}
     columns |= _values_by_model(panel) if panel.kind == "interval" else _labels_by_model(panel)
     if panel.kind == "interval":
@@ -251,7 +262,7 @@ def utterance_table(panel: Panel, repeated: Repeated | None = None) -> pd.DataFr
         columns["spread"] = np.std([panel.mean(m)[:, 0] for m in panel.unimodals], axis=0) / scale
         signed = {model: values[..., 0] / scale for model, values in seed_mean.items()}
     else:
-        columns["jsd"] = jensen_shannon(*(seed_mean[m] for m in panel.unimodals)).mean(axis=0)
+        columns["jsd"] = unimodal_divergence(panel)
         signed = {model: margin(p, panel.truth) for model, p in seed_mean.items()}
     excess = _excess_by_utterance(panel, repeated or Repeated())
     for first, second in pairs_of(panel):
@@ -283,8 +294,7 @@ def _labels_by_model(panel: Panel) -> dict[str, object]:
         columns[f"label_{model}"] = classes[labels[model]]
         columns[f"p_label_{model}"] = p[rows, labels[model]]
         columns[f"p_true_{model}"] = p[rows, panel.truth]
-    given = np.sort([labels[m] for m in panel.unimodals], axis=0)
-    columns["n_labels"] = 1 + np.sum(given[1:] != given[:-1], axis=0)
+    columns["n_labels"] = n_labels([labels[m] for m in panel.unimodals])
     return columns
 
 
@@ -301,7 +311,7 @@ def _expected(panel: Panel, first: str, second: str, strata: NDArray[np.intp]) -
 def _agreement(panel: Panel, first: str, second: str) -> tuple[str, Values, Callable[[Values], Values]]:
     """Return the coefficient of two models' agreement: its name, what it sums over utterances, and its formula."""
     if panel.kind == "interval":
-        a, b = (panel.outputs[model].mean(axis=1)[..., 0] for model in (first, second))
+        a, b = (panel.seed_mean(model)[..., 0] for model in (first, second))
         measure = concordance(a.ravel(), b.ravel())
         return "concordance", measure.columns.reshape(*a.shape, -1).mean(axis=0), measure.function
     rate = (panel.labels(first) != panel.labels(second)).mean(axis=0)
@@ -337,12 +347,11 @@ class _Rows:
             return
         known = np.isfinite(values)
         values, codes = values[known], codes[known]
-        drawn = {"resamples": self.study.resamples, "seed": self.study.seed}
-        interval = mean_interval(values, codes, limits=limits, **drawn)
+        interval = mean_interval(values, codes, limits=limits, **self.study.for_intervals)
         if not tested:
             self._add(key, interval, np.nan, of)
             return
-        test = sign_flip(values, codes, draws=self.study.resamples, seed=self.study.seed)
+        test = sign_flip(values, codes, **self.study.for_tests)
         method = f"{interval.method}; {test.method}"
         self._add(key, replace(interval, method=method), test.p, of)
 
@@ -354,9 +363,10 @@ class _Rows:
             self.mean(key, None, limits, of)
             return
         known = np.isfinite(found.excess)
-        drawn = {"resamples": self.study.resamples, "seed": self.study.seed}
-        over_groups = mean_interval(found.excess[known], self.codes[known], limits=limits, **drawn)
-        p, how = found.test(self.study.resamples, self.study.seed)
+        over_groups = mean_interval(
+            found.excess[known], self.codes[known], limits=limits, **self.study.for_intervals
+        )
+        p, how = found.test(**self.study.for_tests)
         interval = found.widened(over_groups, limits)
         self._add(key, replace(interval, method=f"{interval.method}; {how}"), p, of)
 
@@ -364,8 +374,9 @@ class _Rows:
         self, key: tuple[str, str, str, str], columns: Values, function: Callable[[Values], Values]
     ) -> None:
         """Add a coefficient of sums over utterances, -1 to 1."""
-        drawn = {"resamples": self.study.resamples, "seed": self.study.seed}
-        interval = sums_interval(function, columns, self.codes, limits=(-1.0, 1.0), **drawn)
+        interval = sums_interval(
+            function, columns, self.codes, limits=(-1.0, 1.0), **self.study.for_intervals
+        )
         self._add(key, interval, np.nan, self.seeds)
 
     def _add(self, key: tuple[str, str, str, str], interval: Interval, p: float, of: Repeated) -> None:

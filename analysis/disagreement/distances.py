@@ -41,10 +41,6 @@ class Distance:
     ----------
     name : str
         The ``measure`` of tables.
-    words : str
-        What it is of two models: ``different labels``.
-    unit : str
-        Of `with_interval`: "%" for a share.
     highest : float
         The largest distance there can be.
     view : callable
@@ -54,8 +50,6 @@ class Distance:
     """
 
     name: str
-    words: str
-    unit: str
     highest: float
     view: Callable[[Values], NDArray[Any]]
     between: Callable[..., Values]
@@ -65,20 +59,13 @@ def distances(panel: Panel) -> tuple[Distance, ...]:
     """Return the distances that a panel's kind of target has; the first is the one that the others stand beside."""
     if panel.kind == "interval":
         scale = panel.truth.std()
-        return (Distance("difference", "difference", "SD", np.inf, lambda v: v[..., 0] / scale, _absolute),)
+        return (Distance("difference", np.inf, lambda v: v[..., 0] / scale, _absolute),)
     truth = panel.truth
     return (
-        Distance("label", "different labels", "%", 1.0, lambda p: p.argmax(axis=-1), _unequal),
-        Distance("jsd", "Jensen-Shannon divergence", "bits", 1.0, _with_entropy, _divergence),
-        Distance("margin", "margin shift", "", 2.0, lambda p: margin(p, truth), _absolute),
-        Distance(
-            "p_true",
-            "difference in the probability of the true label",
-            "",
-            1.0,
-            lambda p: of_class(p, truth),
-            _absolute,
-        ),
+        Distance("label", 1.0, lambda p: p.argmax(axis=-1), _unequal),
+        Distance("jsd", 1.0, _with_entropy, _divergence),
+        Distance("margin", 2.0, lambda p: margin(p, truth), _absolute),
+        Distance("p_true", 1.0, lambda p: of_class(p, truth), _absolute),
     )
 
 
@@ -105,11 +92,28 @@ def jensen_shannon(*distributions: ArrayLike) -> Values:
     return np.maximum(entropy(p.mean(axis=0)) - entropy(p).mean(axis=0), 0.0)
 
 
+def unimodal_divergence(panel: Panel) -> Values:
+    """Return the Jensen-Shannon divergence of all unimodals at once, in bits, averaged over partitions, shape (N,)."""
+    return np.asarray(jensen_shannon(*(panel.seed_mean(m) for m in panel.unimodals)).mean(axis=0))
+
+
 def entropy(p: ArrayLike) -> Values:
     """Return the entropy in bits over the last axis, with ``0 log 0 = 0``."""
     p = np.asarray(p, dtype=np.float64)
     bits: Values = -np.einsum("...c,...c->...", p, np.log2(np.maximum(p, np.finfo(np.float64).tiny)))
     return bits
+
+
+def n_labels(labels: ArrayLike) -> NDArray[np.intp]:
+    """Return how many different labels models give, shape (...), for labels of M models, shape (M, ...).
+
+    Examples
+    --------
+    >>> n_labels([[0, 1], [0, 2], [1, 0]]).tolist()
+    [2, 3]
+    """
+    given = np.sort(labels, axis=0)
+    return np.asarray(1 + np.sum(given[1:] != given[:-1], axis=0))
 
 
 def of_class(p: Values, classes: NDArray[np.intp]) -> Values:

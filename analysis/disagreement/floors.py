@@ -38,12 +38,12 @@ import pandas as pd
 from mixed_signals.analysis.disagreement.distances import Distance, Values, distances
 from mixed_signals.analysis.disagreement.trainings import Excess, excesses
 from mixed_signals.analysis.panel import Panel, make_panels
-from mixed_signals.analysis.study import Study
+from mixed_signals.analysis.study import Study, group_column
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import counted
 
 FEWEST_SEEDS = 5
-N_BAGS = 10
+N_BAGS = 5
 
 Pair = tuple[str, str]
 
@@ -158,12 +158,14 @@ def same_modality_values(halves: Repeated, panel: Panel) -> dict[tuple[str, str]
     """
     if halves.panel is None:
         return {}
+    from mixed_signals.models.refits import HALVES
+
     found = {}
     for distance in distances(halves.panel):
         for modality in panel.unimodals:
-            models = [f"{modality}.{half}" for half in ("a", "b")]
+            models = [f"{modality}.{half}" for half in HALVES]
             if set(models) <= set(halves.panel.outputs):
-                first, second = (distance.view(halves.panel.outputs[model].mean(axis=1)) for model in models)
+                first, second = (distance.view(halves.panel.seed_mean(model)) for model in models)
                 values = distance.between(first, second).mean(axis=0)
                 found[distance.name, modality] = aligned(values, halves.panel, panel)
     return found
@@ -183,8 +185,7 @@ def depends_on_seed(panel: Panel) -> bool:
 
 def _recipe(study: Study) -> dict[str, Any]:
     """Return how the study's heads were trained, as far as training them again has to know."""
-    info = study.run.info
-    return {"group": info.get("group") or "group", "normalize": bool(info.get("normalize"))}
+    return {"group": group_column(study.run), "normalize": bool(study.run.info.get("normalize"))}
 
 
 def _lined_up(predictions: pd.DataFrame, panel: Panel) -> Panel:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
 from mixed_signals.analysis.findings import (
     DISAGREE,
-    FLOOR,
     Finding,
+    Row,
+    against,
     finding,
-    p_value,
     percent,
     records,
     side,
     with_interval,
+    with_p,
 )
 from mixed_signals.analysis.panel import FUSION
 
+FLOOR = "Is that more than two seeds of the same model disagree?"
 RESAMPLING = "Is that more than training on other groups changes?"
 CHANCE = "Is that more than models of such accuracy disagree anyway?"
 SAME = "Is that more than two models of one modality disagree?"
@@ -35,16 +37,16 @@ _DISTANCES = {
 }
 _FLOORS = {"seeds": (FLOOR, "the seed floor"), "bags": (RESAMPLING, "the resampling floor")}
 
-Row = dict[str, Any]
 
-
-def rate_findings(rates: pd.DataFrame) -> list[Finding]:
+def rate_findings(rates: pd.DataFrame, silent: Collection[str] = ()) -> list[Finding]:
     """Return findings on how often each pair of models disagrees, and on what that stands beside.
 
     Parameters
     ----------
     rates : DataFrame
         From `analysis.disagreement.rate_table`.
+    silent : collection of str
+        Models that are not shown to say anything of the target: what they disagree on is no modality's disagreement.
     """
     pairs: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in records(rates):
@@ -55,13 +57,15 @@ def rate_findings(rates: pd.DataFrame) -> list[Finding]:
         if "generalised" in cells:
             found.append(_generalised(cells["generalised"]))
             continue
-        row = next(iter(cells.values()))
-        measure, fused = row["measure"], row["second"] == FUSION
+        any_cell = next(iter(cells.values()))
+        measure, fused = any_cell["measure"], any_cell["second"] == FUSION
         first = measure in ("label", "difference")
         if first or (measure == "p_true" and fused):
             found.append(_rate(cells["rate"]))
         if first:
-            found += [_agreement(cells), _chance(cells), _same(cells)]
+            found += [_agreement(cells), _same(cells, silent)]
+            if not fused:  # a fusion contains the modality: it is bound to be nearer than independent models
+                found.append(_chance(cells))
         if first or (fused and measure in ("jsd", "margin")):
             found.append(_excess(cells))
         if fused and measure in ("p_true", "error"):
@@ -85,7 +89,7 @@ def _amount(value: float, measure: str) -> str:
 def _beyond(row: Row) -> str:
     """Return a difference with its interval and p."""
     unit = "points" if row["measure"] == "label" else _UNITS.get(row["measure"], "")
-    return ", ".join(filter(None, (with_interval(row, unit), p_value(row["p"]))))
+    return with_interval(row, unit) + with_p(row)
 
 
 def _rate(row: Row) -> Finding:
@@ -123,12 +127,15 @@ def _chance(cells: dict[str, Row]) -> Finding:
     return finding(CHANCE, _quantity(row), row, said)
 
 
-def _same(cells: dict[str, Row]) -> Finding | None:
+def _same(cells: dict[str, Row], silent: Collection[str]) -> Finding | None:
     row, measure = cells["beyond_same_modality"], cells["rate"]["measure"]
     if np.isnan(row["estimate"]):
         return None
     observed, same = (_amount(cells[name]["estimate"], measure) for name in ("rate", "same_modality"))
     claim = "modality disagreement" if side(row, 0.0) == "above" else "no modality disagreement is claimed"
+    if mute := [model for model in (row["first"], row["second"]) if model in silent]:
+        of = " and ".join("the fusion" if model == FUSION else model for model in mute)
+        claim = f"no modality disagreement is claimed, since {of} is not shown to say anything of the target"
     said = (
         f"{row['head']}: {_DISTANCES[measure]} of {_between(row)}, {observed}, {_stands(row)} the {same} of two models "
         f"of one modality; the difference is {_beyond(row)}: {claim}."
@@ -143,21 +150,20 @@ def _excess(cells: dict[str, Row]) -> Finding | None:
     question, floor = _FLOORS[row["repeats"]]
     between, itself = (_amount(cells[name]["estimate"], measure) for name in ("between", "floor"))
     single = "single seeds" if row["repeats"] == "seeds" else "single fits"
+    exchanged = " by exchanging trainings, on these utterances alone" if row["p"] >= 0 else ""
     said = (
         f"{row['head']}: {_DISTANCES[measure]} of {_between(row)} in {single}, {between}, {_stands(row)} {floor} of "
-        f"{itself}; the excess is {_beyond(row)}."
+        f"{itself}; the excess is {_beyond(row)}{exchanged}."
     )
     return finding(question, _quantity(row), row, said)
 
 
 def _shift(row: Row) -> Finding:
-    where = side(row, 0.0)
     if row["measure"] == "error":
         what = f"the fusion's absolute error less that of {row['first']}"
     else:
         what = f"the fusion's probability of the true label less that of {row['first']}"
-    against = f", {where} 0" if where else ""
-    return finding(SHIFT, _quantity(row), row, f"{row['head']}: {what} is {_beyond(row)}{against}.")
+    return finding(SHIFT, _quantity(row), row, f"{row['head']}: {what} is {_beyond(row)}{against(row)}.")
 
 
 def _stands(row: Row) -> str:

@@ -54,6 +54,7 @@ from mixed_signals.analysis.dominance.sentences import (
 )
 from mixed_signals.analysis.dominance.shapley import (
     FLOOR,
+    TOWARDS,
     dominant,
     left_out,
     shapley_values,
@@ -74,7 +75,6 @@ from mixed_signals.analysis.dominance.tables import (
 )
 from mixed_signals.analysis.findings import Answer
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.analysis.perturbing import has_groups
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.intervals import Interval
 from mixed_signals.store.errors import MixedSignalsError, UsageError
@@ -152,7 +152,7 @@ def _by_shapley(
             "about leaving a modality out (fit-heads with all subsets, which is its default)."
         )
         return
-    values = {towards: subset_values(panel, towards) for towards in ("decision", "label")}
+    values = {towards: subset_values(panel, towards) for towards in TOWARDS}
     for name, towards in (("leave-one-out", "decision"), ("leave-one-out, label", "label")):
         measures += means(asked, name, left_out(values[towards]))
     if panel.prior is None:
@@ -161,13 +161,18 @@ def _by_shapley(
             "the value of no modality: no Shapley values and no dominance (fit-heads again)."
         )
         return
-    phi, phi_label = (shapley_values(values[towards]) for towards in ("decision", "label"))
+    phi, phi_label = (shapley_values(values[towards]) for towards in TOWARDS)
     measures += means(asked, "shapley", phi)
     measures += means(asked, "shapley of the label", phi_label)
     size = np.abs(phi)
     for name, own in zip(panel.unimodals, size, strict=True):
         measures.append(
             named(panel, name, "shapley share", asked.ratio(own, size.sum(axis=0), limits=(0, 1)))
+        )
+    if len(panel.unimodals) == 2:
+        answer.notes.append(
+            f"{panel.head}: of two modalities one always has half of the sum or more: which of them dominates says "
+            "something, that one does says nothing."
         )
     which, alone = dominant(phi), unsupported(panel)
     utterances |= {"phi": phi, "phi_label": phi_label, "dominant": which, "unsupported": alone}
@@ -233,7 +238,7 @@ def _by_perturbing(asked: Asked, answer: Answer, measures: list[Row]) -> None:
             f"{panel.head}: {', '.join(without)} could not be exchanged: no row has, in its group and fold, both a row "
             "of another class and another of its own."
         )
-    if not has_groups(panel):
+    if not panel.has_groups:
         answer.notes.append(
             f"{panel.head}: the corpus has no groups, so modalities were exchanged among all rows of a fold."
         )

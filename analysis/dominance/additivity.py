@@ -32,9 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixed_signals.analysis.dominance.shapley import FLOOR
-from mixed_signals.analysis.perturbing import Floats
+from mixed_signals.analysis.perturbing import Vectors
 
-Function = Callable[[Floats], NDArray[np.float64]]
+Function = Callable[[Vectors], NDArray[np.float64]]
 """Maps vectors (n, D) to logits or values (n, C)."""
 _CHUNK = 4096
 
@@ -89,7 +89,7 @@ def additive_projection(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def project(
-    function: Function, X: Floats, blocks: dict[str, slice], draws: int, rng: np.random.Generator
+    function: Function, X: Vectors, blocks: dict[str, slice], draws: int, rng: np.random.Generator
 ) -> Projection:
     """Return a function on rows and its additive projection.
 
@@ -106,7 +106,7 @@ def project(
     """
     full = function(X)
     if len(blocks) == 2:
-        return Projection(full, additive_projection(_pairs(function, X, *blocks.values())), None)
+        return Projection(full, additive_projection(_pairs(function, X, next(iter(blocks.values())))), None)
     by_modality = np.zeros((draws, *full.shape))
     overall = np.zeros((draws, 1, full.shape[1]))
     for k in range(draws):
@@ -126,8 +126,8 @@ def project(
     return Projection(full, total / draws, (total - parts) / (draws - 1))
 
 
-def _pairs(function: Function, X: Floats, first: slice, second: slice) -> NDArray[np.float64]:
-    """Return the function of every pair of a row's first modality and a row's second, shape (n, n, C)."""
+def _pairs(function: Function, X: Vectors, first: slice) -> NDArray[np.float64]:
+    """Return the function of every row's first modality, of columns `first`, with every row's rest, shape (n, n, C)."""
     n = len(X)
     step = max(1, _CHUNK // n)
     found = []

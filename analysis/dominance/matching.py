@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-STRATA = 10
+DECILES = 10
 
 
 def deciles(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -22,7 +22,7 @@ def deciles(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
     [0, 7, 2, 2]
     """
     ranks = np.searchsorted(np.sort(confidence), confidence)
-    return np.asarray(ranks * STRATA // len(confidence))
+    return np.asarray(ranks * DECILES // len(confidence))
 
 
 def matched(
@@ -46,7 +46,7 @@ def matched(
     >>> matched(case, np.array([1.0, 0.0, 1.0]), none, np.zeros(3, dtype=int)).tolist()
     [0.5, 0.5, 0.5]
     """
-    stratum = groups * STRATA + deciles(confidence)
+    stratum = groups * DECILES + deciles(confidence)
     count = np.bincount(stratum, ~case)
     with np.errstate(invalid="ignore"):
         return np.asarray((np.bincount(stratum, outcome * ~case) / count)[stratum])

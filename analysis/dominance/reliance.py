@@ -29,11 +29,10 @@ from mixed_signals.analysis.dominance.additivity import Projection, centred_logs
 from mixed_signals.analysis.dominance.shapley import variance
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.perturbing import (
-    Floats,
     HeldOut,
+    Vectors,
     draw_donors,
     exchange,
-    group_numbers,
     kinds_of,
     permute,
 )
@@ -133,7 +132,7 @@ def exchanged(held: HeldOut, modality: str) -> Exchanged | None:
 def _donors(held: HeldOut, *, same: bool) -> NDArray[np.intp]:
     """Return a row of the same group and fold for each partition and row, shape (P, N), -1 where there is none."""
     panel = held.panel
-    groups, kinds = group_numbers(panel), kinds_of(panel)
+    groups, kinds = panel.group_numbers(), kinds_of(panel)
     rng = np.random.default_rng([held.study.seed, int(same)])
     return np.stack(
         [draw_donors(kinds, groups * (folds.max() + 2) + folds + 1, rng, same=same) for folds in panel.folds]
@@ -185,7 +184,7 @@ def projected(held: HeldOut) -> Projected:
     rows, nominal = about.rows[taken], panel.kind != "interval"
     known = [panel.classes.index(str(label)) for label in head.coding_.classes] if nominal else [0]
 
-    def function(vectors: Floats) -> NDArray[np.float64]:
+    def function(vectors: Vectors) -> NDArray[np.float64]:
         said = held.outputs(about, vectors, [head])[0][:, known]
         return centred_logs(said) if nominal else said
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.findings import Finding, finding, p_value, percent, records, side, with_interval
+from mixed_signals.analysis.findings import (
+    Finding,
+    Row,
+    against,
+    finding,
+    p_value,
+    percent,
+    records,
+    with_interval,
+)
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.analysis.perturbing import has_groups
 
 IMPORTANCE = "How much does each modality contribute to what the fusion decides?"
 MISLEADS = "Is the fusion wrong more often where one modality dominates and no other supports it?"
@@ -54,7 +59,7 @@ def _unit(panel: Panel) -> str:
     return "of the variance" if panel.kind == "interval" else "nats"
 
 
-def _importance(panel: Panel, measure: str, row: Mapping[str, Any]) -> str:
+def _importance(panel: Panel, measure: str, row: Row) -> str:
     score = ("", "of R squared") if panel.kind == "interval" else ("points", "of accuracy")
     return {
         "shapley share": f"its share of absolute Shapley values is {with_interval(row, '%')}",
@@ -126,7 +131,7 @@ def dominance_findings(panel: Panel, table: pd.DataFrame) -> list[Finding]:
             said += ", and no row of the same group and confidence is there to compare with."
         else:
             said += (
-                f", which differs from rows of the same group and confidence by "
+                f"; less what it is in rows of the same group and confidence: "
                 f"{with_interval(difference, 'of the variance' if interval else 'points')}"
                 f"{_against_zero(difference)}."
             )
@@ -139,7 +144,7 @@ def dominance_findings(panel: Panel, table: pd.DataFrame) -> list[Finding]:
 def exchange_findings(panel: Panel, table: pd.DataFrame) -> list[Finding]:
     """Return a finding for each modality that was exchanged."""
     findings = []
-    of = "of the same group" if has_groups(panel) else "of the same fold"
+    of = "of the same group" if panel.has_groups else "of the same fold"
     for modality, part in table.groupby("modality", sort=False):
         rows = {row["quantity"]: row for row in records(part)}
         follows, control, difference = (
@@ -150,9 +155,11 @@ def exchange_findings(panel: Panel, table: pd.DataFrame) -> list[Finding]:
             if panel.kind == "interval"
             else "the fusion decides for that row's class"
         )
+        kind = "from the other half of the values" if panel.kind == "interval" else "of another class"
+        own = "from their own half" if panel.kind == "interval" else "of their own class"
         said = (
-            f"with the {modality} of a row of another class {of}, {becomes} in {with_interval(follows, '%')} of rows, "
-            f"with that of another row of their own class in {percent(control['estimate'])}: a difference of "
+            f"with the {modality} of a row {kind} {of}, {becomes} in {with_interval(follows, '%')} of rows, "
+            f"with that of another row {own} in {percent(control['estimate'])}: a difference of "
             f"{with_interval(difference, 'points')}{_against_zero(difference)}."
         )
         findings.append(_finding(panel, FOLLOWS, f"{modality}, exchange less control", difference, said))
@@ -174,12 +181,11 @@ def additivity_findings(panel: Panel, table: pd.DataFrame) -> list[Finding]:
     return [_finding(panel, ADDITIVE, "additive-interaction gap", gap, said)]
 
 
-def _against_zero(row: Mapping[str, Any]) -> str:
+def _against_zero(row: Row) -> str:
     """Return ", above 0 (p = 0.004)", or what of it there is."""
-    where = side(row, 0.0)
     tested = p_value(row.get("p", np.nan))
-    return (f", {where} 0" if where else "") + (f" ({tested})" if tested else "")
+    return against(row) + (f" ({tested})" if tested else "")
 
 
-def _finding(panel: Panel, question: str, quantity: str, row: Mapping[str, Any], verdict: str) -> Finding:
+def _finding(panel: Panel, question: str, quantity: str, row: Row, verdict: str) -> Finding:
     return finding(question, quantity, {**row, "head": panel.head}, f"{panel.head}: {verdict}")

@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from mixed_signals.analysis.dominance.matching import matched
 from mixed_signals.analysis.dominance.reliance import Exchanged, Projected
 from mixed_signals.analysis.dominance.shapley import decision, variance
-from mixed_signals.analysis.inference import sign_flip
+from mixed_signals.analysis.inference import sign_flip, with_test
 from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.analysis.perturbing import group_numbers
 from mixed_signals.analysis.study import Study
-from mixed_signals.models.intervals import UNLIMITED, Interval, Limits, mean_interval, sums_interval
+from mixed_signals.models.intervals import UNLIMITED, Interval, Limits, mean_interval, ratio_interval
 
 ANY = "any modality"
 Floats = NDArray[np.float64]
@@ -33,34 +32,20 @@ class Asked:
 
     def mean(self, values: ArrayLike, rows: Any = slice(None), limits: Limits = UNLIMITED) -> Interval:
         """Return the mean of values of some rows of the panel."""
-        return mean_interval(
-            values,
-            self._groups(rows),
-            limits=limits,
-            resamples=self.study.resamples,
-            seed=self.study.seed,
-        )
+        return mean_interval(values, self._groups(rows), limits=limits, **self.study.for_intervals)
 
     def ratio(
         self, above: Floats, below: Floats, rows: Any = slice(None), limits: Limits = UNLIMITED
     ) -> Interval:
         """Return the ratio of two sums over some rows of the panel."""
-        return sums_interval(
-            lambda sums: sums[..., 0] / sums[..., 1],
-            np.column_stack([above, below]),
-            self._groups(rows),
-            limits=limits,
-            resamples=self.study.resamples,
-            seed=self.study.seed,
-        )
+        return ratio_interval(above, below, self._groups(rows), limits=limits, **self.study.for_intervals)
 
     def difference(self, values: Floats, rows: Any = slice(None)) -> Row:
         """Return the fields of a mean that is tested against zero."""
         interval = self.mean(values, rows)
         if not len(values):
-            return {**vars(interval), "p": np.nan}
-        test = sign_flip(values, self._groups(rows), draws=self.study.resamples, seed=self.study.seed)
-        return {**vars(interval), "p": test.p, "method": f"{interval.method}; {test.method}"}
+            return with_test(interval)
+        return with_test(interval, sign_flip(values, self._groups(rows), **self.study.for_tests))
 
     def _groups(self, rows: Any) -> NDArray[np.object_] | None:
         return None if self.panel.groups is None else self.panel.groups[rows]
@@ -121,7 +106,7 @@ def ranked(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 def dominant_rows(asked: Asked, which: NDArray[np.bool_], alone: NDArray[np.bool_]) -> pd.DataFrame:
     """Return how often a modality dominates, and how wrong the fusion is where it does so unsupported."""
     panel, rows = asked.panel, []
-    wrong, confidence, groups = losses(panel), confidences(panel), group_numbers(panel)
+    wrong, confidence, groups = losses(panel), confidences(panel), panel.group_numbers()
     both = which & alone
     limits: Limits = (0, np.inf) if panel.kind == "interval" else (0, 1)
     cases = [*zip(panel.unimodals, which, both, strict=True), (ANY, which.any(axis=0), both.any(axis=0))]

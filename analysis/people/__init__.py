@@ -25,14 +25,13 @@ from mixed_signals.analysis.people.gains import channels_table
 from mixed_signals.analysis.people.kappa import channel_kappa, raters_are_known
 from mixed_signals.analysis.people.votes import (
     PER_RESPONSE,
-    SHARE,
     TIE_RULES,
     TIES_WRONG,
     People,
     votes_by_channel,
     winners,
 )
-from mixed_signals.models.intervals import group_codes
+from mixed_signals.models.intervals import SHARE, group_codes
 
 UNEQUAL = 1.25  # times as many votes, from which on halves of channels are not alike
 

@@ -28,8 +28,8 @@ from mixed_signals.analysis.disagreement.distances import distances
 from mixed_signals.analysis.disagreement.floors import FEWEST_SEEDS, floor_values
 from mixed_signals.analysis.inference import freedman_lane, sign_flip
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.analysis.people.votes import DIFFERENCE, SHARE, Divergence, Mask, People
-from mixed_signals.models.intervals import group_jackknife, mean_interval
+from mixed_signals.analysis.people.votes import DIFFERENCE, Divergence, Mask, People
+from mixed_signals.models.intervals import SHARE, group_jackknife, mean_interval
 from mixed_signals.models.metrics import auroc
 
 Row = dict[str, Any]
@@ -153,7 +153,7 @@ def models_table(people: People, panel: Panel) -> pd.DataFrame:
         if not mine.any():
             continue
         models = (known[first], known[second])
-        views = (jsd.view(panel.outputs[model].mean(axis=1)) for model in models)
+        views = (jsd.view(panel.seed_mean(model)) for model in models)
         modelled = jsd.between(*views).mean(axis=0)[place[mine]]
         seeds = floor_values(panel, jsd, [models])[models].excess[place[mine]] if repeated else None
         rows += [

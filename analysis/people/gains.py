@@ -41,14 +41,13 @@ from mixed_signals.analysis.ambiguity.ratings import Floats
 from mixed_signals.analysis.inference import Test, cochran, mcnemar, sign_flip
 from mixed_signals.analysis.people.votes import (
     DIFFERENCE,
-    SHARE,
     TIES_SHARED,
     TIES_WRONG,
     HalfVotes,
     Mask,
     People,
 )
-from mixed_signals.models.intervals import Interval
+from mixed_signals.models.intervals import SHARE, Interval
 
 ALL_VOTES, HALVES = "all", "halves"
 SHARES = ("gain", "loss", "flips_first", "flips_second")

@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from mixed_signals.analysis.findings import Finding, Row, p_value, percent, records, side, with_interval
+from mixed_signals.analysis.findings import (
+    Finding,
+    Row,
+    against,
+    finding,
+    percent,
+    records,
+    side,
+    with_interval,
+    with_p,
+)
 from mixed_signals.analysis.people.gains import ALL_VOTES, HALVES
 from mixed_signals.analysis.people.kappa import FLEISS
 from mixed_signals.analysis.people.votes import TIES_SHARED, TIES_WRONG
@@ -32,7 +42,7 @@ def findings(tables: Tables) -> list[Finding]:
         "people_kappa": _kappa,
         "people_models": _models,
     }
-    return [finding for name, say in says.items() if name in tables for finding in say(tables[name])]
+    return [each for name, say in says.items() if name in tables for each in say(tables[name])]
 
 
 def methods(tables: Tables, splits: int) -> list[str]:
@@ -75,35 +85,12 @@ def _by(table: pd.DataFrame, *keys: str) -> Iterator[tuple[tuple[str, ...], pd.D
         yield tuple(map(str, key)), part
 
 
-def _finding(question: str, quantity: str, row: Row, verdict: str, head: str = "") -> Finding:
-    p, test = float(row.get("p", np.nan)), str(row.get("test", ""))
-    return Finding(
-        question=question,
-        quantity=quantity,
-        estimate=float(row["estimate"]),
-        low=float(row["low"]),
-        high=float(row["high"]),
-        p=p,
-        n=int(row["n"]),
-        n_groups=int(row["n_groups"]),
-        method=f"{row['method']}; {test}" if test else str(row["method"]),
-        primary=False,
-        verdict=verdict,
-        head=head,
-    )
-
-
-def _with_p(row: Row) -> str:
-    said = p_value(float(row["p"]))
-    return f", {said}" if said else ""
-
-
 def _accuracy(table: pd.DataFrame) -> list[Finding]:
     found = []
     for row in records(table):
         what = COUNTS_AS.get(row["tie_rule"], f"of their {row['votes']:,} responses")
         verdict = f"People: shown {row['channel']}, they give the label in {with_interval(row, '%')} {what}."
-        found.append(_finding(ACCURACY, f"{row['channel']}, {row['tie_rule']}", row, verdict))
+        found.append(finding(ACCURACY, f"{row['channel']}, {row['tie_rule']}", row, verdict))
     return found
 
 
@@ -119,28 +106,23 @@ def _gains(table: pd.DataFrame) -> list[Finding]:
         verdict = (
             f"People: from {pair}, {with_interval(gain, '%')} of utterances are gained and {with_interval(loss, '%')} "
             f"lost (all votes, ties wrong); the net gain is {with_interval(net, 'points')}"
-            f"{_against(net)}{_with_p(net)}.{_by_label(of_pair)}"
+            f"{against(net)}{with_p(net)}.{_by_label(of_pair)}"
         )
-        found.append(_finding(GAINS, f"{pair}, net", net, verdict))
+        found.append(finding(GAINS, f"{pair}, net", net, verdict))
         halves = {quantity: rows[HALVES, TIES_SHARED, quantity] for quantity in part["quantity"]}
         found.append(
-            _finding(GAINS, f"{pair}, loss excess", halves["loss_excess"], _losses(pair, second, halves))
+            finding(GAINS, f"{pair}, loss excess", halves["loss_excess"], _losses(pair, second, halves))
         )
         found.append(
-            _finding(GAINS, f"{pair}, loss again", halves["loss_again"], _again(pair, first, second, halves))
+            finding(GAINS, f"{pair}, loss again", halves["loss_again"], _again(pair, first, second, halves))
         )
     for row in records(overall[overall["quantity"] == "cochran_q"]):
         verdict = (
             f"People: that the label is given equally often in all channels ({row['first']}) has a Cochran's Q of "
-            f"{row['estimate']:.1f}{_with_p(row)}."
+            f"{row['estimate']:.1f}{with_p(row)}."
         )
-        found.append(_finding(GAINS, "all channels, Cochran's Q", row, verdict))
+        found.append(finding(GAINS, "all channels, Cochran's Q", row, verdict))
     return found
-
-
-def _against(row: Row) -> str:
-    where = side(row, 0.0)
-    return f", {where} 0" if where else ""
 
 
 def _by_label(of_pair: pd.DataFrame) -> str:
@@ -165,7 +147,7 @@ def _losses(pair: str, second: str, rows: Mapping[str, Row]) -> str:
     return (
         f"People: on half-votes, {with_interval(rows['loss'], '%')} of utterances are lost from {pair}, and {flips} "
         f"from one half of {second}'s own votes to the other: {verdict} (excess {with_interval(excess, 'points')}"
-        f"{_with_p(excess)})."
+        f"{with_p(excess)})."
     )
 
 
@@ -181,7 +163,7 @@ def _again(pair: str, first: str, second: str, rows: Mapping[str, Row]) -> str:
     }[side(again, 0.0)]
     return (
         f"People: of utterances lost from {pair} on one pair of halves, the other halves are right from {first} minus "
-        f"right from {second} by {with_interval(again, 'points')}{_with_p(again)}: {verdict}."
+        f"right from {second} by {with_interval(again, 'points')}{with_p(again)}: {verdict}."
     )
 
 
@@ -190,7 +172,7 @@ def _link(table: pd.DataFrame) -> list[Finding]:
     for (first, second, both), part in _by(table, "first", "second", "both"):
         rows = {row["quantity"]: row for row in records(part)}
         pair = f"{first} against {second}"
-        found.append(_finding(LINK, f"{pair}, excess", rows["excess"], _apart("People", first, second, rows)))
+        found.append(finding(LINK, f"{pair}, excess", rows["excess"], _apart("People", first, second, rows)))
         says = {
             "spearman": (f"goes with the ambiguity of {both} votes by a rank correlation of", 0.0),
             "auroc": (f"tells which utterances are contested in {both} by an AUROC of", 0.5),
@@ -202,15 +184,14 @@ def _link(table: pd.DataFrame) -> list[Finding]:
         }
         for quantity, (what, reference) in says.items():
             row = rows[quantity]
-            where = side(row, reference)
             verdict = f"People: how far {first} and {second} votes lie apart {what} {with_interval(row)}"
             if np.isnan(row["estimate"]):
                 verdict = (
                     f"People: {pair}: {quantity} is undefined (nothing varies among {row['n']} utterances)"
                 )
-            elif where:
-                verdict += f", {where} {reference:g}{_with_p(row)}"
-            found.append(_finding(LINK, f"{pair}, {quantity} with {both}", row, f"{verdict}."))
+            elif where := against(row, reference):
+                verdict += where + with_p(row)
+            found.append(finding(LINK, f"{pair}, {quantity} with {both}", row, f"{verdict}."))
     return found
 
 
@@ -221,13 +202,13 @@ def _apart(head: str, first: str, second: str, rows: Mapping[str, Row]) -> str:
     return (
         f"{head}: people's {first} and {second} votes lie {with_interval(rows['divergence'], 'bits')} apart, halves of "
         f"one channel {float(floor['estimate']):.2f} bits; the excess is {with_interval(excess, 'bits')}{beyond}"
-        f"{_with_p(excess)}."
+        f"{with_p(excess)}."
     )
 
 
 def _kappa(table: pd.DataFrame) -> list[Finding]:
     return [
-        _finding(
+        finding(
             AGREE,
             f"{row['channel']}, {row['quantity']}",
             row,
@@ -248,14 +229,13 @@ def _models(table: pd.DataFrame) -> list[Finding]:
         )
         if "models_excess" in rows:
             both += f", {with_interval(rows['models_excess'], 'bits')} beyond the seed floor"
-        found.append(_finding(BESIDE, f"{pair}, models' divergence", rows["models"], f"{both}.", head))
+        found.append(finding(BESIDE, f"{pair}, models' divergence", rows["models"], f"{both}."))
         row = rows["spearman"]
-        where = side(row, 0.0)
         verdict = (
             f"{head}: where people's {first} and {second} votes lie apart, so do the models, by a rank correlation of "
-            f"{with_interval(row)}{f', {where} 0' if where else ''}."
+            f"{with_interval(row)}{against(row)}."
         )
         if np.isnan(row["estimate"]):
             verdict = f"{head}: {pair}: the rank correlation is undefined (nothing varies)."
-        found.append(_finding(BESIDE, f"{pair}, spearman of people and models", row, verdict, head))
+        found.append(finding(BESIDE, f"{pair}, spearman of people and models", row, verdict))
     return found

@@ -28,13 +28,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixed_signals.analysis.ambiguity.ratings import Counts, Floats, split_halves, validate
 from mixed_signals.analysis.disagreement.distances import jensen_shannon
-from mixed_signals.models.intervals import Interval, Limits, mean_interval, sums_interval
+from mixed_signals.models.intervals import Interval, Limits, mean_interval, ratio_interval
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.targets import MODALITIES, shortened
 
 TIES_WRONG, TIES_SHARED, PER_RESPONSE = "ties wrong", "ties shared", "per response"
 TIE_RULES = (TIES_WRONG, TIES_SHARED, PER_RESPONSE)
-SHARE: Limits = (0, 1)
 DIFFERENCE: Limits = (-1, 1)
 
 Mask = NDArray[np.bool_]
@@ -317,12 +316,6 @@ class People:
 
     def ratio(self, above: Floats, below: Floats, rows: Mask, limits: Limits) -> Interval:
         """Return the ratio of two sums over some utterances."""
-        columns = np.column_stack([above, below])[rows]
-        return sums_interval(
-            lambda s: s[..., 0] / s[..., 1],
-            columns,
-            self.groups[rows],
-            limits=limits,
-            resamples=self.draws,
-            seed=self.seed,
+        return ratio_interval(
+            above[rows], below[rows], self.groups[rows], limits=limits, resamples=self.draws, seed=self.seed
         )

@@ -113,8 +113,8 @@ def rates(table: pd.DataFrame) -> Figure:
     pairs = list(dict.fromkeys(zip(table["first"], table["second"], strict=True)))
     series = [
         ("rate", "two models, seeds averaged"),
-        ("between", "two models, single seeds"),
-        ("floor", "one model, two seeds (floor)"),
+        ("between", "two models, single trainings"),
+        ("floor", "one model, two trainings (floor)"),
     ]
     series = [
         (q, label) for q, label in series if table.loc[table["quantity"] == q, "estimate"].notna().any()

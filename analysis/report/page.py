@@ -88,19 +88,28 @@ def _head(analysis: Analysis, run: Run, head: str, assets: Path) -> dict[str, An
     )
     rates = rates[(rates["measure"] == "label") & (rates["first"] != rates["second"])]
     types = types[types["count"] > 0]
-    modalities = analysis.modalities(head)
+    modalities = list(analysis.modalities[head])
     top = utterances.sort_values(["jsd", "utterance_id"], ascending=[False, True]).head(MOST_SHOWN)
     return {
         "name": head,
         "modalities": modalities,
         "pairs": by_quantity(rates),
         "measured_floor": _has_floor(rates),
+        "floor": _FLOORS[_repeats(rates)],
         "types": records(types),
         "rated": "votes" in utterances and bool(utterances["votes"].notna().any()),
         "models": [*modalities, FUSION],
         "top": records(top),
         "pictures": _pictures(run, head, modalities, utterances, rates, types, assets),
     }
+
+
+_FLOORS = {"seeds": "seed floor", "bags": "resampling floor", "": "floor"}
+
+
+def _repeats(rates: pd.DataFrame) -> str:
+    """Return what the trainings behind a floor are: seeds, or bags of training groups."""
+    return str(rates.loc[rates["quantity"] == "floor", "repeats"].iloc[0])
 
 
 def _has_floor(rates: pd.DataFrame) -> bool:
@@ -126,8 +135,8 @@ def _pictures(
             + "; ".join(f"{r['first']} {with_interval(r, '%')}" for r in fusion_rates),
             "How often two models give different labels"
             + (
-                ", beside how often one model trained with two seeds does (the seed floor). What single seeds of two "
-                "models disagree beyond the floor is the excess in the table below."
+                f", beside how often one model does in two trainings (the {_FLOORS[_repeats(rates)]}). What single "
+                "trainings of two models disagree beyond the floor is the excess in the table below."
                 if _has_floor(rates)
                 else ". Trained once, there is no seed floor to set it beside."
             ),

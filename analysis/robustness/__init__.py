@@ -27,8 +27,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixed_signals.analysis.ambiguity.ratings import vote_table
-from mixed_signals.analysis.findings import Answer, Finding, Row, finding, records, side, with_interval
-from mixed_signals.analysis.inference import sign_flip
+from mixed_signals.analysis.findings import Answer, Finding, against, finding, records, side, with_interval
+from mixed_signals.analysis.inference import sign_flip, with_test
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.perturbing import Change, HeldOut, drop, noise, permute, swap
 from mixed_signals.analysis.robustness.calibration import N_BINS, OVERCONFIDENCE, TOP, calibration_table
@@ -45,7 +45,14 @@ from mixed_signals.analysis.robustness.selective import (
     selective_table,
 )
 from mixed_signals.analysis.study import Study
-from mixed_signals.models.intervals import UNLIMITED, Interval, Limits, mean_interval, sums_interval
+from mixed_signals.models.intervals import (
+    UNLIMITED,
+    Interval,
+    Limits,
+    mean_interval,
+    ratios_apart,
+    sums_interval,
+)
 from mixed_signals.models.measures import absolute_error, accuracy, log_loss
 from mixed_signals.store.errors import UsageError
 
@@ -104,7 +111,7 @@ def part_table(
             here = contested[rated].astype(np.float64)
             x = values[rated]
             found["difference"] = sums_interval(
-                lambda s: s[..., 0] / s[..., 1] - s[..., 2] / s[..., 3],
+                ratios_apart,
                 np.column_stack([x * here, here, x * (1 - here), 1 - here]),
                 groups[rated],
                 limits=_of_change(limits),
@@ -152,7 +159,6 @@ def stress_table(study: Study, panel: Panel) -> pd.DataFrame:
     UsageError
         If the run is in no store, or its features or heads are gone or are others by now.
     """
-    draws = {"resamples": study.resamples, "seed": study.seed}
     seeds = panel.seeds[: max(1, MOST_PREDICTIONS // panel.folds.size)]
     unchanged = {model: panel.outputs[model][:, : len(seeds)] for model in panel.models}
     before = row_scores(panel, unchanged[FUSION].mean(axis=(0, 1)))
@@ -162,14 +168,9 @@ def stress_table(study: Study, panel: Panel) -> pd.DataFrame:
 
     def add(modality: str, change: str, quantity: str, measure: str, values: Floats, limits: Limits) -> None:
         named = {"head": panel.head, "modality": modality, "change": change, "measure": measure}
-        interval = vars(mean_interval(values, panel.groups, limits=limits, **draws))
-        p = np.nan
-        if quantity == "change":
-            test = sign_flip(values, panel.groups, draws=study.resamples, seed=study.seed)
-            p = test.p
-            if np.isfinite(p):
-                interval["method"] = f"{interval['method']}; {test.method}"
-        rows.append({**named, "quantity": quantity, **interval, "p": p, "n_seeds": len(seeds)})
+        interval = mean_interval(values, panel.groups, limits=limits, **study.for_intervals)
+        test = sign_flip(values, panel.groups, **study.for_tests) if quantity == "change" else None
+        rows.append({**named, "quantity": quantity, **with_test(interval, test), "n_seeds": len(seeds)})
 
     for measure, (values, limits) in before.items():
         add("", "", "before", measure, values, limits)
@@ -213,7 +214,7 @@ def evaluate(study: Study, panel: Panel) -> Answer:
             notes.append(
                 f"{panel.head}: confidence and divergence are not combined, which needs two groups or more."
             )
-        tables["calibration"] = calibration_table(panel, resamples=study.resamples, seed=study.seed)
+        tables["calibration"] = calibration_table(panel, **study.for_intervals)
         findings += _calibration_findings(tables["calibration"])
         methods += [
             "Disagreement was added to confidence by logistic regression of the fusion's errors on the log-odds of its "
@@ -260,30 +261,25 @@ def _parts(study: Study, panel: Panel) -> pd.DataFrame | str:
         return (
             f"{panel.head}: all {rated.sum()} rated utterances are {kind}: there are no two parts to compare."
         )
-    return part_table(panel, contested, rated, resamples=study.resamples, seed=study.seed)
+    return part_table(panel, contested, rated, **study.for_intervals)
 
 
 def _selective_findings(table: pd.DataFrame) -> list[Finding]:
     findings = []
     for row in records(table):
-        score, measure, against = row["score"], row["measure"], row["against"]
+        score, measure, other = row["score"], row["measure"], row["against"]
         of = f"{measure} of {score}" if row["loss"] == "error" else f"{measure} of {score}, {row['loss']}"
         value = with_interval(row, digits=4)
-        if against:
-            of = f"{of}, less that of {against}"
+        if other:
+            of = f"{of}, less that of {other}"
             adds = ": disagreement adds to confidence" if score == BOTH and side(row, 0.0) == "below" else ""
-            said = f"{row['head']}: {of}, is {value}{_against_zero(row)}{adds}."
+            said = f"{row['head']}: {of}, is {value}{against(row)}{adds}."
             findings.append(finding(ABSTAIN, of, row, said))
         elif score in (CONFIDENCE, DIVERGENCE, BOTH, SPREAD):
             best, random = (f"{row['estimate'] - row[f'over_{name}']:.4f}" for name in (ORACLE, RANDOM))
             said = f"{row['head']}: {of} is {value}; the best order has {best}, a random one {random}."
             findings.append(finding(ABSTAIN, of, row, said))
     return findings
-
-
-def _against_zero(row: Row) -> str:
-    where = side(row, 0.0)
-    return f", {where} zero" if where else ""
 
 
 def _calibration_findings(table: pd.DataFrame) -> list[Finding]:
@@ -294,7 +290,7 @@ def _calibration_findings(table: pd.DataFrame) -> list[Finding]:
     findings = []
     for row in records(table[(table["model"] == FUSION) & table["quantity"].isin(list(says))]):
         value = with_interval(row, digits=4) if row["quantity"] == TOP else with_interval(row, "points")
-        said = f"{row['head']}: the fusion's {says[row['quantity']]} is {value}{_against_zero(row)}."
+        said = f"{row['head']}: the fusion's {says[row['quantity']]} is {value}{against(row)}."
         findings.append(finding(CALIBRATED, f"fusion, {row['quantity']}", row, said))
     return findings
 
@@ -305,7 +301,7 @@ def _part_findings(table: pd.DataFrame) -> list[Finding]:
     for row in records(table[(table["part"] == "difference") & (table["measure"] == main)]):
         said = (
             f"{row['head']}: {main} of {_named(row['model'])} on contested utterances, less that on uncontested ones, "
-            f"is {with_interval(row, 'points' if main == 'accuracy' else '')}{_against_zero(row)}."
+            f"is {with_interval(row, 'points' if main == 'accuracy' else '')}{against(row)}."
         )
         findings.append(finding(PARTS, f"{row['model']}, {main} on contested less uncontested", row, said))
     return findings
@@ -331,7 +327,7 @@ def _stress_findings(table: pd.DataFrame) -> list[Finding]:
         what = f"the fusion's {main}" if row["measure"] == main else f"the unimodal models' {row['measure']}"
         said = (
             f"{row['head']}: {done[row['change']].format(row['modality'])}, {what} changes by "
-            f"{with_interval(row, unit)}{_against_zero(row)}."
+            f"{with_interval(row, unit)}{against(row)}."
         )
         quantity = f"{row['change']} {row['modality']}, change of {row['measure']}"
         findings.append(finding(STRESS, quantity, row, said))

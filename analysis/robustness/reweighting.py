@@ -36,10 +36,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from mixed_signals.analysis.disagreement.distances import jensen_shannon
-from mixed_signals.analysis.findings import Answer, finding, records, side, with_interval
+from mixed_signals.analysis.findings import Answer, against, finding, records, with_interval
 from mixed_signals.analysis.inference import corrected_resampled_t
 from mixed_signals.analysis.panel import FUSION, Panel, class_columns
 from mixed_signals.analysis.study import Study
+from mixed_signals.models.choosing import CHOSEN
 from mixed_signals.models.intervals import mean_interval
 from mixed_signals.models.measures import absolute_error, accuracy, log_loss
 from mixed_signals.models.sweeps import sweep
@@ -243,7 +244,7 @@ def compare_training(study: Study, panel: Panel, outputs: Mapping[str, Floats]) 
         ``head, weighting, measure, over, plain, weighted, estimate, low, high, p, n, n_groups, method``, where the
         estimate is weighted less plain; `over` says what the interval is over: ``folds`` or ``groups``.
     """
-    plain = _measures(panel, panel.outputs[FUSION].mean(axis=1))
+    plain = _measures(panel, panel.seed_mean(FUSION))
     partitions = sorted({fold.partition for fold in study.folds})
     places = [(partitions.index(fold.partition), fold.fold) for fold in study.folds]
     tested = [mine for p, fold in places if (mine := (p, panel.folds[p] == fold))[1].any()]
@@ -256,9 +257,7 @@ def compare_training(study: Study, panel: Panel, outputs: Mapping[str, Floats]) 
         for measure, values in _measures(panel, said).items():
             change = values - plain[measure]
             by_fold = np.array([change[p, rows_of].mean() for p, rows_of in tested])
-            over_groups = mean_interval(
-                change.mean(axis=0), panel.groups, resamples=study.resamples, seed=study.seed
-            )
+            over_groups = mean_interval(change.mean(axis=0), panel.groups, **study.for_intervals)
             over_folds = vars(corrected_resampled_t(by_fold, n_train, n_test))
             named = {
                 "head": panel.head, "weighting": weighting, "measure": measure,
@@ -292,6 +291,9 @@ def evaluate_training(
     UsageError
         If the run is in no store, its features are gone or others by now, or its training rows cannot make inner folds.
     """
+    if panel.head == CHOSEN:
+        note = f"{panel.head} is another head in each fold: it is not trained again with weights (its heads are)."
+        return Answer(notes=[note])
     weights = training_weights(study, n_jobs=n_jobs)
     outputs = {
         weighting: weighted_outputs(study, panel, mine, device=device, n_jobs=n_jobs)
@@ -303,11 +305,9 @@ def evaluate_training(
         change = (
             with_interval(row, "points") if row["measure"] == "accuracy" else with_interval(row, digits=4)
         )
-        where = side(row, 0.0)
-        said = f", {where} zero" if where else ""
         verdict = (
             f"{panel.head}: training with weights ({row['weighting']}) changes the fusion's {row['measure']} by "
-            f"{change} against plain training{said}."
+            f"{change} against plain training{against(row)}."
         )
         quantity = f"{row['weighting']} against plain training, {row['measure']}"
         findings.append(finding(TRAINING, quantity, row, verdict))

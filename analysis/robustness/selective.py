@@ -46,7 +46,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.disagreement.distances import entropy, jensen_shannon
+from mixed_signals.analysis.disagreement.distances import entropy, jensen_shannon, n_labels
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.models.intervals import UNLIMITED, blocks_jackknife, group_codes
 from mixed_signals.store.errors import UsageError
@@ -244,13 +244,12 @@ def doubts_of(panel: Panel) -> dict[str, Floats]:
         return {SPREAD: apart}
     said = panel.mean(FUSION)
     second, first = np.sort(said, axis=1)[:, -2:].T
-    labels = np.sort([panel.mean(m).argmax(axis=1) for m in panel.unimodals], axis=0)
     doubts = {
         CONFIDENCE: 1 - first,
         "entropy": entropy(said),
         "margin": 1 - (first - second),
         DIVERGENCE: apart,
-        "labels": 1.0 + np.sum(labels[1:] != labels[:-1], axis=0),
+        "labels": n_labels([panel.mean(m).argmax(axis=1) for m in panel.unimodals]).astype(np.float64),
     }
     if len(np.unique(group_codes(panel.groups, len(panel.ids)))) > 1:
         sure = np.clip(first, 1e-6, 1 - 1e-6)

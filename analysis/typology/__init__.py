@@ -52,6 +52,7 @@ from mixed_signals.models.intervals import group_codes, mean_interval
 from mixed_signals.store.terminal import counted
 
 FAMILIES = ("agree right", "follows", "fusion rescues", "agree wrong", "all wrong", "misled by", "harmed")
+_BEYOND = {"estimate": "beyond_chance", "low": "beyond_low", "high": "beyond_high"}
 
 
 def classify(
@@ -172,7 +173,12 @@ def typology_table(
         row |= {"beyond_low": beyond.low, "beyond_high": beyond.high, "p": test.p}
         row |= {"confirmed": float(confirmed[mine].sum()) if np.isfinite(confirmed[mine]).any() else np.nan}
         rows.append(
-            row | {"n": share.n, "n_groups": share.n_groups, "method": f"{share.method}; {test.method}"}
+            row
+            | {
+                "n": share.n,
+                "n_groups": share.n_groups,
+                "method": f"{share.method}; p of the share beyond chance: {test.method}",
+            }
         )
     rows.sort(key=lambda row: (FAMILIES.index(row["family"]), -row["count"], row["type"]))
     return pd.DataFrame(rows)
@@ -259,9 +265,8 @@ def evaluate(study: Study, panel: Panel) -> Answer:
     """
     if panel.kind == "interval":
         return Answer(notes=[f"{panel.head}: the typology needs classes; the target is interval."])
-    drawn = {"resamples": study.resamples, "seed": study.seed}
-    typology = typology_table(panel, panel.groups, **drawn)
-    confirmed = confirmation_table(panel, panel.groups, **drawn)
+    typology = typology_table(panel, panel.groups, **study.for_intervals)
+    confirmed = confirmation_table(panel, panel.groups, **study.for_intervals)
     types, stability = utterance_types(panel)
     by_utterance = pd.DataFrame(
         {
@@ -320,9 +325,6 @@ def type_findings(typology: pd.DataFrame) -> list[Finding]:
         )
         findings.append(finding(TYPES, f"{row['type']}, share", row, said))
     return findings
-
-
-_BEYOND = {"estimate": "beyond_chance", "low": "beyond_low", "high": "beyond_high"}
 
 
 def _confirmation_findings(confirmed: pd.DataFrame) -> list[Finding]:

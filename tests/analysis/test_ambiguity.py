@@ -316,9 +316,13 @@ def test_what_ratings_do_not_allow_is_noted_and_not_computed():
     assert any("shared raters" in note for note in found.notes)
     elsewhere = study.ratings.assign(utterance_id=study.ratings["utterance_id"] + "x")
     assert "none of its utterances" in answer(elsewhere).notes[0]
-    without = answer(study.ratings, replace(panel, groups=None))
-    assert "AUROC, matched" not in set(without.tables["control"]["quantity"])
-    assert any("no pairs within a group" in note for note in without.notes)
+    for groups in (None, np.full(200, "", dtype=object)):  # a corpus without groups has empty ones
+        without = answer(study.ratings, replace(panel, groups=groups, when=None))
+        assert "AUROC, matched" not in set(without.tables["control"]["quantity"])
+        assert any("no pairs within a group" in note for note in without.notes)
+        tested = without.tables["link"].iloc[0]
+        assert 0 < tested["p"] <= 1
+        assert "rows permuted, 99 random draws" in tested["method"]
 
 
 def test_a_fold_without_contested_rows_to_train_on_is_no_control(monkeypatch):

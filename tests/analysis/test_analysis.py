@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,8 +44,12 @@ def test_what_was_named_beforehand_comes_first_and_is_corrected_among_itself(sto
     p = sorted(f.p for f in result.findings[:2])
     holm = [min(1, 2 * p[0]), max(min(1, 2 * p[0]), p[1])]
     assert sorted(f.p_adjusted for f in result.findings[:2]) == pytest.approx(holm)
-    with pytest.raises(UsageError, match="--primary: no finding 'gated:text'; the nearest are"):
+    with pytest.raises(
+        UsageError, match=r"--primary: no finding 'gated:text'; the nearest are .* all was written"
+    ):
         analyze(store, "study", **QUICK, primary=["gated:text"])
+    with pytest.raises(UsageError, match="write HEAD:QUANTITY; heads: gated"):
+        analyze(store, "study", **QUICK, primary=["text against fusion"])
 
 
 def test_only_some_questions(store):
@@ -71,6 +77,20 @@ def test_raters_alone_need_no_run(tmp_path):
     assert (store.path / "people" / "findings.json").exists()
     with pytest.raises(UsageError, match="no run and no ratings"):
         analyze_people(Store.create(tmp_path / "other", Corpus("x", table)))
+
+
+def test_people_are_asked_for_categories_and_grouped_as_the_run_was():
+    drawn = draw(np.random.default_rng(0), Design(n=120, n_groups=10, kind="nominal"))
+    study = drawn.study(resamples=100)
+    moved = study.utterances.rename(columns={"group": "speaker"}).assign(group="")
+    run = replace(study.run, info={**study.run.info, "group": "speaker"})
+    answer = ASKED_ONCE["people"](replace(study, utterances=moved, run=run))
+    assert {finding.n_groups for finding in answer.findings} == {10}
+    numbers = draw(np.random.default_rng(0), Design(n=120, n_groups=10, kind="interval")).study(resamples=100)
+    written = numbers.utterances.assign(label=numbers.utterances["label"].round().astype(int).astype(str))
+    answer = ASKED_ONCE["people"](replace(numbers, utterances=written))
+    assert answer.findings == []
+    assert "is a number" in answer.notes[0]
 
 
 @pytest.mark.parametrize("kind", ["ordinal", "interval"])

@@ -23,13 +23,14 @@ def store(tmp_path_factory):
 @pytest.mark.parametrize("width", [80, 100])
 def test_tables_fit_and_the_report_is_named(store, width):
     result = CliRunner(env={"COLUMNS": str(width)}).invoke(
-        app, [str(store), "--run", "study", "--head", "gated"]
+        app, [str(store), "--run", "study", "--head", "gated", "--all"]
     )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert max(len(line) for line in lines if not line.startswith(("report: ", "files: "))) <= width
     for words in (
         "majority",
+        "gated:text+audio+video 0.",
         "audio / fusion",
         "agree right",
         "AUROC of the modalities",

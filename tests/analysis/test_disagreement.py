@@ -16,15 +16,13 @@ from synthetic_study import FULL, null_predictions, planted_predictions
 
 from mixed_signals.analysis.disagreement import (
     by_chance,
-    cohens_kappa,
     evaluate,
-    jensen_shannon,
     pair_measures,
     rate_table,
     utterance_table,
 )
 from mixed_signals.analysis.disagreement.chance import expected_difference, expected_disagreement, strata_of
-from mixed_signals.analysis.disagreement.distances import margin
+from mixed_signals.analysis.disagreement.distances import jensen_shannon, margin
 from mixed_signals.analysis.disagreement.floors import Repeated
 from mixed_signals.analysis.findings import by_quantity
 from mixed_signals.analysis.inference import sign_flip
@@ -174,13 +172,6 @@ def test_the_reference_study_s_two_measures_are_plain_means():
     found = pick(rates, "audio", FUSION, "rate", "p_true")["estimate"]
     assert found == pytest.approx(np.mean(np.abs(p - f)))
     assert pick(rates, "audio", FUSION, "shift", "p_true")["estimate"] == pytest.approx(np.mean(f - p))
-
-
-@settings(deadline=None)
-@given(st.integers(0, 1000), st.integers(2, 6))
-def test_kappa_is_scikit_learn_s(seed, n_classes):
-    a, b = np.random.default_rng(seed).integers(0, n_classes, (2, 60))
-    assert cohens_kappa(a, b, n_classes) == pytest.approx(cohen_kappa_score(a, b))
 
 
 def test_kappa_in_the_table_is_scikit_learn_s():

@@ -258,6 +258,9 @@ def test_what_is_missing_is_said_and_the_rest_stands():
     assert any("sentinel `majority`" in note for note in noted.notes)
     assert any("has no gates" in note for note in noted.notes)
     assert any("permuted or exchanged" in note and "fit-heads again" in note for note in noted.notes)
+    assert any(
+        "of two modalities one always has half" in n for n in evaluate(study_of_panel(panel), panel).notes
+    )
     few = random_panel()
     del few.outputs["text+audio"]
     noted = evaluate(study_of_panel(few), few)

@@ -57,6 +57,13 @@ def test_random_sign_flips_come_near_the_t_test_and_repeat(rng):
     assert found.p != inference.sign_flip(x, draws=20_000, seed=4).p
 
 
+def test_what_rounding_leaves_of_zeros_is_not_tested():
+    found = inference.sign_flip(np.full(160, 3e-17), np.arange(160) % 12)
+    assert np.isnan(found.p)
+    assert found.method == "no test: nothing but zeros"
+    assert inference.sign_flip(np.full(160, 1e-6), np.arange(160) % 12).p == 2 / 2**12
+
+
 def test_a_random_p_is_never_nothing():
     assert inference.sign_flip(np.ones(100), draws=99).p == 1 / 100
 

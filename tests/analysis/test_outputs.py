@@ -54,6 +54,14 @@ def test_tables_come_in_three_formats_and_say_the_same(tmp_path):
     assert r"a \& b &  & 4 \\" in (tmp_path / "tables" / "rates.tex").read_text()
 
 
+def test_an_estimate_and_its_interval_are_one_column_in_print():
+    row = {"model": "m", "estimate": 0.25, "low": 0.1, "high": 0.4, "rank": 2.0, "n": 3, "method": "long"}
+    alone = row | {"low": np.nan, "high": np.nan, "rank": np.nan}
+    lines = latex(pd.DataFrame([row, alone])).splitlines()
+    assert lines[2] == r"model & estimate (95\% CI) & rank & n \\"
+    assert lines[4:6] == [r"m & 0.250 (0.100 to 0.400) & 2 & 3 \\", r"m & 0.250 &  & 3 \\"]
+
+
 def test_tables_of_an_earlier_analysis_go(tmp_path):
     table = pd.DataFrame({"n": [1]})
     write_tables(tmp_path / "tables", {"old": table})

@@ -53,6 +53,20 @@ def test_only_shared_seeds_are_used(table):
     assert panel.left_out == 0
 
 
+def test_folds_that_were_trained_once_keep_their_utterances(table):
+    once = (table["modalities"] == "audio") & (table["fold"] == 3) & (table["seed"] > 0)
+    (panel,), _ = make_panels(table[~once])  # as where that fold chose a head that depends on no seed
+    assert panel.seeds == ((0, 0),)
+    assert len(panel.ids) == 40
+    assert panel.left_out == 0
+
+
+def test_a_fold_that_one_model_does_not_test_takes_no_seeds_away(table):
+    (panel,), _ = make_panels(table[~((table["modalities"] == "audio") & (table["fold"] == 3))])
+    assert len(panel.seeds) == 3
+    assert panel.left_out == 8
+
+
 def test_a_seed_must_be_trained_in_every_partition(table):
     (panel,), _ = make_panels(table[~((table["partition"] == 1) & (table["seed"] == 0))])
     assert panel.seeds == ((1, 0), (2, 0))

@@ -19,6 +19,7 @@ from mixed_signals.analysis.perturbing import (
     perturbed,
     swap,
 )
+from mixed_signals.analysis.robustness.reweighting import evaluate_training
 from mixed_signals.analysis.study import Study
 from mixed_signals.models import sweep
 from mixed_signals.store import Corpus, Store, UsageError, folds, import_features
@@ -61,6 +62,17 @@ def test_rows_that_are_left_as_they_are_get_the_runs_own_predictions(study, mode
         assert panel.outputs[model].shape[0] == 2
         found = perturbed(study, panel, None, model=model)
         np.testing.assert_allclose(found, panel.outputs[model], atol=1e-6)
+
+
+def test_the_head_that_folds_chose_is_perturbed_with_the_heads_that_they_chose(tmp_path):
+    store = planted_store(tmp_path, 96, 12, {"text": 2.0, "audio": 1.0})
+    views = store.views(**NAMES)
+    study = study_of(store, views, ["logistic", "xgboost@max_trees=5"], folds=folds(views, 3), choose=True)
+    panel = next(panel for panel in study.panels if panel.head == "chosen")
+    np.testing.assert_allclose(perturbed(study, panel, None), panel.outputs[FUSION], atol=1e-6)
+    answer = evaluate_training(study, panel)
+    assert not answer.findings
+    assert "another head in each fold" in answer.notes[0]
 
 
 def test_single_seeds_can_be_asked_for(study):

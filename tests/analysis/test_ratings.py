@@ -232,6 +232,22 @@ def test_an_interval_target_has_variances_and_interval_alpha():
     assert "not numbers" in said
 
 
+def test_shares_of_the_ratings_have_no_interval_beyond_0_and_1():
+    drawn = draw(np.random.default_rng(5), Design(n=90, n_groups=9, raters_see="nothing"))
+    study = drawn.study(resamples=99)
+    agreed = study.ratings[study.ratings["count"] > 4]  # one value each, so that 2 of 90 are contested
+    split = study.ratings["utterance_id"].isin(drawn.panel.ids[[3, 40]])
+    mixed = study.ratings[split].assign(count=4)
+    ratings = pd.concat([agreed[~agreed["utterance_id"].isin(mixed["utterance_id"])], mixed])
+    table = agreement.evaluate(type(study)(study.run, study.panels, study.utterances, ratings)).tables[
+        "ambiguity"
+    ]
+    rows = table.set_index("quantity")
+    assert 0 < rows.loc["contested", "estimate"] < 0.1
+    assert (rows["low"].dropna() >= 0).all()
+    assert rows.loc["contested", "low"] >= 0
+
+
 def test_an_ordinal_target_has_ordinal_alpha_only_where_ratings_have_its_order():
     study = draw(np.random.default_rng(6), Design(kind="ordinal", n_classes=4)).study()
     answer = agreement.evaluate(study)

@@ -110,7 +110,7 @@ def test_the_whole_answer_of_a_run_with_heads(study):
     }
     assert {"Geifman 2017", "Traub 2024", "Kumar 2019", "Broecker 2012"} <= cited <= set(SOURCES)
     hurt = next(f for f in answer.findings if f.quantity == "noise text, change of accuracy")
-    assert "below zero" in hurt.verdict
+    assert "below 0" in hurt.verdict
     assert hurt.p < 0.01
 
 
