@@ -109,11 +109,11 @@ def percent(value: float) -> str:
 def with_interval(row: Row, unit: str = "", digits: int | None = None) -> str:
     """Return ``estimate unit (low to high)``, or the estimate alone; "%" and "points" are of 100.
 
-    With one digit of 100, else with two, and with more where nothing of the estimate would be left.
+    With one digit of 100, else with two, and with more where nothing of the numbers would be left.
     """
     scale, usual = (100, 1) if unit in ("%", "points") else (1, 2)
     if digits is None:
-        size = abs(scale * float(row["estimate"]))
+        size = scale * float(np.nanmax(np.abs([row["estimate"], row["low"], row["high"]])))
         digits = usual if not 0 < size < 0.5 * 10**-usual else min(4, 1 - math.floor(math.log10(size)))
     rounded = (round(scale * float(row[name]), digits) + 0.0 for name in ("estimate", "low", "high"))
     estimate, low, high = (f"{number:.{digits}f}" for number in rounded)

@@ -19,11 +19,13 @@ from mixed_signals.analysis.disagreement import (
     evaluate,
     pair_measures,
     rate_table,
+    silent_models,
     utterance_table,
 )
 from mixed_signals.analysis.disagreement.chance import expected_difference, expected_disagreement, strata_of
 from mixed_signals.analysis.disagreement.distances import jensen_shannon, margin
 from mixed_signals.analysis.disagreement.floors import Repeated
+from mixed_signals.analysis.disagreement.sentences import rate_findings
 from mixed_signals.analysis.findings import by_quantity
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, make_panels
@@ -309,3 +311,27 @@ def test_utterances_without_a_repeated_training_do_not_count_for_the_floor():
     assert (excess["n"], excess["repeats"]) == (100, "bags")
     assert excess["estimate"] == pytest.approx(pair_measures(fewer, "text", FUSION)["excess"].mean())
     assert pick(rates, "text", FUSION, "rate")["n"] == 120
+
+
+def test_what_says_nothing_of_the_target_has_no_disagreement_of_its_own():
+    design = Design(n=300, n_groups=20, strengths={"text": 0.0, "audio": 1.5, "video": 1.5})
+    study = draw(np.random.default_rng(3), design).study()
+    (panel,) = study.panels
+    assert silent_models(study, panel) == {"text"}
+    rates = pd.DataFrame(
+        [
+            {
+                "head": "gated", "first": first, "second": second, "measure": "label", "quantity": quantity,
+                "estimate": 0.5, "low": 0.4, "high": 0.6, "p": 0.001, "n": 300, "n_groups": 20,
+                "repeats": "halves", "method": "made up",
+            }
+            for first, second in (("text", "audio"), ("audio", "video"))
+            for quantity in ("rate", "kappa", "beyond_same_modality", "same_modality", "beyond_chance", "chance")
+        ]
+    )  # fmt: skip
+    rates = pd.concat([rates, rates[rates["quantity"] == "rate"].assign(quantity="excess", estimate=np.nan)])
+    said = {f.quantity: f.verdict for f in rate_findings(rates, {"text"}) if "same modality" in f.quantity}
+    assert said["audio against video, beyond same modality"].endswith(": modality disagreement.")
+    assert (
+        "no modality disagreement is claimed, since text" in said["text against audio, beyond same modality"]
+    )

@@ -13,6 +13,7 @@ from synthetic_study import noisy
 from mixed_signals.analysis.disagreement import evaluate, rate_table
 from mixed_signals.analysis.disagreement.distances import distances, jensen_shannon
 from mixed_signals.analysis.disagreement.floors import (
+    N_BAGS,
     Repeated,
     depends_on_seed,
     floor_values,
@@ -200,7 +201,7 @@ def test_a_head_without_seeds_gets_its_floor_from_resampled_groups(study, answer
     assert not depends_on_seed(study.panels[0])
     rates = answer.tables["rates"].set_index(["first", "second", "measure", "quantity"]).sort_index()
     excess = rates.loc[("text", "video", "label", "excess")]
-    assert (excess["repeats"], excess["n_seeds"], excess["n"]) == ("bags", 10, 150)
+    assert (excess["repeats"], excess["n_seeds"], excess["n"]) == ("bags", N_BAGS, 150)
     assert excess["low"] > 0.1
     assert rates.loc[("text", "video", "label", "floor"), "estimate"] > 0
     assert answer.tables["utterances"]["excess_text+video"].notna().all()

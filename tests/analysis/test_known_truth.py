@@ -145,7 +145,7 @@ def test_its_disagreement_is_told_with_intervals_over_eight_actors(recordings):
     assert kappa.low < 0.05
     assert kappa.high > -0.05
     assert found["video against fusion, kappa"].low > 0.3
-    assert found["text against fusion, beyond chance"].p > 0.05
+    assert found["text against audio, beyond chance"].p > 0.05
     assert found["audio against video, excess"].low > 0.3
     types = typology.evaluate(recordings, panel).tables["typology"]
     assert types["estimate"].sum() == pytest.approx(1)
@@ -154,7 +154,7 @@ def test_its_disagreement_is_told_with_intervals_over_eight_actors(recordings):
 
 def test_the_whole_study_is_analysed_and_says_what_is_missing(recordings):
     analysis = analyze(recordings.store, "study", refit=False, resamples=100)
-    assert analysis.modalities(analysis.heads[0]) == ["text", "audio", "video"]
+    assert analysis.modalities == {analysis.heads[0]: ("text", "audio", "video")}
     assert any("text did no better than the sentinel" in said for said in analysis.warnings)
     assert any("has no ratings" in said for said in analysis.warnings)
     assert len(analysis.findings) > 30
