@@ -402,6 +402,6 @@ def _inference(study: Study) -> list[str]:
 
 def _write(result: Analysis) -> None:
     write_findings(result.folder / "findings.json", result.findings)
-    write_tables(result.folder / "tables", result.tables)
+    write_tables(result.folder, result.tables)
     with replacing(result.folder / "methods.md") as temporary:
         temporary.write_text(result.methods, encoding="utf-8")

@@ -21,8 +21,9 @@ import pandas as pd
 from mixed_signals.analysis.findings import Finding
 from mixed_signals.analysis.sources import SOURCES
 from mixed_signals.store.errors import MixedSignalsError
-from mixed_signals.store.files import replacing, write_json, write_parquet
+from mixed_signals.store.files import read_parquet, replacing, write_json, write_parquet
 
+TABLES = "tables"
 MOST_ROWS = 200  # of a LaTeX table: longer ones are data, which nobody prints
 _WITH_INTERVAL = "estimate (95% CI)"
 _CITED = re.compile(r"\[([^\[\]]+ \d{4})\]")
@@ -37,8 +38,14 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     write_json(path, [asdict(finding) for finding in findings])
 
 
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """Read back a table that `write_tables` wrote into an analysis's folder."""
+    return read_parquet(folder / TABLES / f"{name}.parquet")
+
+
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write tables as Parquet and CSV, and those of at most `MOST_ROWS` rows as LaTeX; older ones go."""
+    """Write tables into an analysis's folder as Parquet and CSV, and short ones as LaTeX; older ones go."""
+    folder = folder / TABLES
     if folder.exists():
         shutil.rmtree(folder)
     for name, table in tables.items():

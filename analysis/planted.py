@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mixed_signals.analysis.outputs import read_table
 from mixed_signals.models.metrics import auroc
 from mixed_signals.store.corpus import MODALITIES
-from mixed_signals.store.files import read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +97,7 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
     from rich.table import Table
 
     planted = read_planted(planted_path)
-    utterances = read_parquet(folder / "utterances.parquet")
+    utterances = read_table(folder, "utterances")
     utterances = utterances[utterances["head"] == head]
     modalities = [m for m in MODALITIES if f"label_{m}" in utterances]
     found = compare(utterances, planted, modalities)

@@ -46,7 +46,7 @@ def test_the_file_has_the_shared_fields_and_no_nan(tmp_path):
 
 def test_tables_come_in_three_formats_and_say_the_same(tmp_path):
     table = pd.DataFrame({"head": ["gated", "a & b"], "estimate": [0.25, np.nan], "n": [3, 4]})
-    write_tables(tmp_path / "tables", {"rates": table})
+    write_tables(tmp_path, {"rates": table})
     pd.testing.assert_frame_equal(
         read_parquet(tmp_path / "tables" / "rates.parquet"), table, check_dtype=False
     )
@@ -64,13 +64,13 @@ def test_an_estimate_and_its_interval_are_one_column_in_print():
 
 def test_tables_of_an_earlier_analysis_go(tmp_path):
     table = pd.DataFrame({"n": [1]})
-    write_tables(tmp_path / "tables", {"old": table})
-    write_tables(tmp_path / "tables", {"new": table})
+    write_tables(tmp_path, {"old": table})
+    write_tables(tmp_path, {"new": table})
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == {"new"}
 
 
 def test_a_long_table_is_no_latex(tmp_path):
-    write_tables(tmp_path / "tables", {"long": pd.DataFrame({"n": range(MOST_ROWS + 1)})})
+    write_tables(tmp_path, {"long": pd.DataFrame({"n": range(MOST_ROWS + 1)})})
     assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".parquet", ".csv"}
 
 

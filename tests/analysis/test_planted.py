@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from mixed_signals.analysis.outputs import write_tables
 from mixed_signals.analysis.planted import compare, detection, odd_one_out, print_comparison
 
 MODALITIES = ("text", "audio", "video")
@@ -45,7 +46,7 @@ def test_what_was_found_is_set_beside_what_was_planted_by_id():
 
 @pytest.mark.parametrize("planted", [PLANTED, PLANTED.assign(conflict=""), PLANTED.assign(conflict="text")])
 def test_it_is_printed_whatever_was_planted(tmp_path, planted):
-    UTTERANCES.to_parquet(tmp_path / "utterances.parquet")
+    write_tables(tmp_path, {"utterances": UTTERANCES})
     planted.to_csv(tmp_path / "planted.csv", index=False)
     console = Console(file=io.StringIO(), width=80)
     print_comparison(console, tmp_path, tmp_path / "planted.csv", head="gated")
