@@ -198,9 +198,13 @@ def group_column(run: Run) -> str:
 
 
 def _when(utterances: pd.DataFrame, groups: pd.Series) -> pd.Series | None:
-    """Return each utterance's turn, or its start where those of a group are all in one medium; else None."""
+    """Return each utterance's turn, or its start where those of a group are all in one medium; else None.
+
+    Turns of several dialogs in one group would be mixed up: then there is no order either.
+    """
     if "turn" in utterances and utterances["turn"].notna().all():
-        return utterances["turn"].astype(np.float64)
+        turn = utterances["turn"].astype(np.float64)
+        return None if pd.DataFrame({"group": groups, "turn": turn}).duplicated().any() else turn
     if "start" not in utterances or "media" not in utterances:
         return None
     start = utterances["start"].astype(np.float64)
