@@ -32,7 +32,7 @@ from mixed_signals.analysis.findings import Finding
 from mixed_signals.models.intervals import FEWEST_GROUPS, Interval, group_codes, sums_by
 
 MOST_ENUMERATED = 4096
-SHORT_SERIES = 20  # rows of a group
+SHORT_SERIES = 25  # rows of a group
 _ZERO = 1e-12  # what a difference that should be zero is left with by rounding, at most
 _CELLS = 2**21  # of the arrays that one round of draws fills
 
