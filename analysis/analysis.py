@@ -342,15 +342,9 @@ def _sorted(findings: Sequence[Finding]) -> list[Finding]:
 def _described(study: Study, utterances: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of utterances with group, text and, where there are ratings, votes."""
     ids = utterances["utterance_id"]
-    groups = dict(
-        pair
-        for panel in study.panels
-        if panel.groups is not None
-        for pair in zip(panel.ids, panel.groups, strict=True)
-    )
-    table = utterances.assign(
-        group=ids.map(groups).to_numpy(object), text=study.utterances["text"].reindex(ids).to_numpy(object)
-    )
+    about = study.utterances.reindex(ids)
+    groups = about[group_column(study.run)].astype(object).fillna("")
+    table = utterances.assign(group=groups.to_numpy(object), text=about["text"].to_numpy(object))
     if "types" in tables:
         table = table.merge(tables["types"], on=["head", "utterance_id"], how="left", validate="one_to_one")
     if "votes" in tables:

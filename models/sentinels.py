@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mixed_signals.models.intervals import group_codes
 from mixed_signals.store import Fold, Views
 
 Baseline = list[tuple[Fold, np.ndarray, np.ndarray]]
@@ -49,7 +50,7 @@ def group_majority(views: Views, folds: Sequence[Fold], groups: np.ndarray) -> B
         A row whose group is not known (None, NaN or empty) is a group of its own.
     """
     columns, position = _columns(views), pd.Index(views.ids)
-    codes = _group_codes(groups)
+    codes = group_codes(groups, len(columns))
     correlation = intraclass_correlation(columns, codes)
     overall = columns.mean(axis=0)
     said = np.tile(overall, (len(columns), 1))
@@ -98,14 +99,6 @@ def _columns(views: Views) -> np.ndarray:
 def _as_asked(views: Views, said: np.ndarray) -> np.ndarray:
     """Return probabilities (n, K) as they are, and values (n, 1) as (n,)."""
     return said[:, 0] if views.kind == "interval" else said
-
-
-def _group_codes(groups: np.ndarray) -> np.ndarray:
-    """Return group numbers from 0; each row without a group has one of its own."""
-    codes, found = pd.factorize(pd.Series(groups, dtype=object).replace("", None))
-    alone = codes < 0
-    codes[alone] = len(found) + np.arange(alone.sum())
-    return codes
 
 
 def _sums(columns: np.ndarray, codes: np.ndarray) -> np.ndarray:
