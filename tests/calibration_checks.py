@@ -221,15 +221,15 @@ def in_time_power(rng: np.random.Generator, setting: Setting) -> Outcomes:
     groups = group_numbers(rng, setting.n, setting.n_groups)
     x = autocorrelated(rng, groups, 0.5)
     found = _in_time(rng, groups, x, 0.35 * x + autocorrelated(rng, groups, 0.5))
-    return {f"{name}, planted": found[name] for name in ("circular shifts in groups",)}
+    return {f"{name}, planted": found[name] for name in ("link within groups, in time",)}
 
 
 def _in_time(rng: np.random.Generator, groups: np.ndarray, x: np.ndarray, y: np.ndarray) -> Outcomes:
     names, when, seed = groups.astype(str), np.arange(len(groups), dtype=float), int(rng.integers(1 << 31))
-    shifted = inference.circular_shift(correlation, x, y, names, when, draws=DRAWS, seed=seed)
+    tested = inference.within_groups(x, y, names, when, draws=DRAWS, seed=seed)
     permuted = inference.group_permutation(correlation, x, y, names, draws=DRAWS, seed=seed)
     return {
-        "circular shifts in groups": rejects(shifted),
+        "link within groups, in time": rejects(tested),
         "permutation in groups of rows that follow each other": rejects(permuted),
     }
 

@@ -13,11 +13,12 @@ contested. Scores of *disagreement* are made of probabilities averaged over seed
 
 The *link* is Spearman's correlation of a score with ``A``, and its AUROC for contested utterances, over all rated
 utterances. Intervals delete whole groups (neither is a function of sums). Only ``jsd`` (``spread``) is tested, being
-one score that was chosen beforehand. The test is of what goes together *within* groups, for its statistic takes ranks
-less their group's mean: where rows of a group are ordered in time, neighbours are alike, and ranks are shifted in a
-circle within groups; else rows of a group are exchangeable if there is no link, and are permuted within groups (Winkler
-et al. 2015, NeuroImage 123: exchangeability within blocks). Whole groups are not permuted: they differ in size, in
-speaker and in raters, so that they are not exchangeable.
+one score that was chosen beforehand. The test is of what goes together *within* groups
+(`analysis.inference.within_groups`), for its statistic takes ranks less their group's mean: where rows of a group are
+ordered in time, neighbours are alike, and ranks are shifted in a circle within groups, or, where groups are short
+series, signs of the groups' sums are flipped; else rows of a group are exchangeable if there is no link, and are
+permuted within groups (Winkler et al. 2015, NeuroImage 123: exchangeability within blocks). Whole groups are not
+permuted: they differ in size, in speaker and in raters, so that they are not exchangeable.
 
 A link can come no closer than `analysis.ambiguity.agreement.reliability` says, and low confidence may explain it:
 see `analysis.ambiguity.control`.
@@ -64,7 +65,7 @@ from mixed_signals.analysis.disagreement.distances import (
     unimodal_divergence,
 )
 from mixed_signals.analysis.findings import Answer
-from mixed_signals.analysis.inference import Test, circular_shift, group_permutation, with_test
+from mixed_signals.analysis.inference import Test, with_test, within_groups
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.areas import areas
@@ -230,22 +231,7 @@ def _tested(
     """Test that ranks of x and y have nothing to do with each other within groups."""
     if not len(x):
         return Test(np.nan, np.nan, "no test: no rated utterance", 0)
-    a, b = (_within(_centred_ranks(levels), groups) for levels in (x, y))
-
-    def product(first: Floats, second: Floats) -> float:
-        return float(first @ second)
-
-    if when is None or not np.isfinite(when).all():
-        return group_permutation(product, a, b, groups, draws=draws, seed=seed)
-    return circular_shift(product, a, b, groups, when, draws=draws, seed=seed)
-
-
-def _within(values: Floats, groups: NDArray[np.intp] | None) -> Floats:
-    """Return values less the mean of their group."""
-    if groups is None:
-        return values - values.mean()
-    means = np.bincount(groups, weights=values) / np.bincount(groups)
-    return np.asarray(values - means[groups])
+    return within_groups(_centred_ranks(x), _centred_ranks(y), groups, when, draws=draws, seed=seed)
 
 
 def threshold_table(
@@ -309,7 +295,7 @@ def evaluate(study: Study, panel: Panel) -> Answer:
         **study.for_tests,
     )
     tables = {"link": link}
-    findings, methods = link_findings(link), [link_method(panel)]
+    findings, methods = link_findings(link), [link_method(panel, link)]
     if votes.numbers is not None:
         notes = [
             f"{panel.head}: ratings are numbers, so that no utterance is contested: soft labels and what disagreement "

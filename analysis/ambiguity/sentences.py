@@ -121,14 +121,17 @@ def error_findings(table: pd.DataFrame) -> list[Finding]:
     return [finding(ERRORS, "fusion, ambiguity of errors", row, said)]
 
 
-def link_method(panel: Panel) -> str:
-    """Return how the link was found."""
-    how = (
-        "circular shifts in time [Lancaster 2018]"
-        if panel.when is not None
-        else "permutations [Winkler 2015]"
-    )
-    tested = f"tested by {how} within groups"
+_TESTS = {
+    "circular shifts": "circular shifts in time within groups [Lancaster 2018]",
+    "sign flips": "sign flips of the groups' sums of products, less group means [Winkler 2014]",
+    "permuted": "permutations within groups [Winkler 2015]",
+}
+
+
+def link_method(panel: Panel, link: pd.DataFrame) -> str:
+    """Return how the link of `analysis.ambiguity.link_table` was found."""
+    used = [words for name, words in _TESTS.items() if link["method"].str.contains(name).any()]
+    tested = f"tested by {' and '.join(used)}" if used else "not tested"
     if panel.kind == "interval":
         return (
             "Disagreement was the standard deviation of the unimodal models' values in standard deviations of the "

@@ -233,6 +233,28 @@ def test_shifts_keep_their_size_in_series_where_permutations_do_not(rng):
     assert size_of(permuted) > 0.2
 
 
+@pytest.mark.parametrize(("n_groups", "how"), [(40, "sign flips of 40 groups"), (6, "circular shifts")])
+def test_short_series_keep_their_size_where_there_are_groups_enough(rng, n_groups, how):
+    groups, when = np.repeat(np.arange(n_groups), 10), np.tile(np.arange(10), n_groups)
+    tests = [
+        inference.within_groups(walks(rng, n_groups, 10), walks(rng, n_groups, 10), groups, when, draws=199)
+        for _ in range(300)
+    ]
+    assert all(how in test.method for test in tests)
+    assert size_of([test.p for test in tests]) <= (0.09 if n_groups == 40 else 1)
+    x = walks(rng, n_groups, 10)
+    assert inference.within_groups(x, x + walks(rng, n_groups, 10), groups, when).p < 0.05
+
+
+def test_what_groups_have_in_common_is_not_together_within_them(rng):
+    groups = np.repeat(np.arange(30), 10)
+    level = rng.normal(size=30)[groups]
+    x, y = (level + 0.2 * rng.normal(size=300) for _ in range(2))
+    assert correlation(x, y) > 0.8
+    assert inference.within_groups(x, y, groups, np.arange(300.0)).p > 0.05
+    assert inference.within_groups(x, y, groups).p > 0.05
+
+
 def test_a_shift_moves_rows_in_the_order_of_time_within_their_group(rng):
     groups, when = np.array(["b", "a"] * 5, dtype=object), rng.permutation(10).astype(float)
     x, y = np.arange(10.0), np.arange(10.0) + 100
