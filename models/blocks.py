@@ -130,7 +130,7 @@ def fit_block(
         weights = np.zeros(len(material.ids))
         weights[block.train] = block.weights
     try:
-        choice = choose_features(material, block.train, weights)
+        choice = choose_features(material, block.train, weights) if block.choice is None else block.choice
     except ValueError as error:
         raise UsageError(f"{block.place}: {error}") from error
     problem = material.problem(choice, weights)

@@ -121,7 +121,7 @@ def fit_heads(
     [bold]Example:[/] fit-heads my.store --heads logistic,xgboost --fusion gated --folds 5 --group speaker --seeds 5
     """
     from mixed_signals.models.sweeps import default_heads
-    from mixed_signals.store import Store
+    from mixed_signals.store import Store, cross_fitted_views
 
     opened = Store.open(store)
     name = run or _next_name(opened)
@@ -130,12 +130,26 @@ def fit_heads(
             f"--run {name}: {store} has such a run; choose another name, or remove {opened.run_path(name)}"
         )
     named = _heads(heads, fusion)
-    views = _views(opened, _features(opened, features), target, missing)
+    chosen = _features(opened, features)
+    if _cross_fitted(opened, chosen):
+        if folds or split or group or partitions > 1:
+            raise UsageError(
+                "--folds, --split, --group, --partitions: cross-fitted features have folds of their own"
+            )
+        views, made, column = cross_fitted_views(opened, _one_each(chosen), target=target, missing=missing)
+        if refit:
+            _note(
+                "features differ from fold to fold: no head is fitted on all rows, for 'mixed-signals predict'"
+            )
+            refit = False
+    else:
+        views = _views(opened, chosen, target, missing)
+        column = _group(views[0], group)
+        made = _folds(views[0], split, folds, partitions, column)
     first = views[0]
-    column = _group(first, group)
     _note_numbers(first)
-    made = _folds(first, split, folds, partitions, column)
     options: dict[str, Any] = {
+        "views_by_fold": _cross_fitted(opened, chosen),
         "subsets": [tuple(value.split("+")) for value in split_values(subsets)] or "all",
         "folds": made,
         "seeds": range(seeds),
@@ -230,8 +244,12 @@ def _features(store: Store, features: list[str] | None) -> dict[str, list[str]]:
         chosen.setdefault(modality, []).append(name)
     if chosen:
         return chosen
+    from mixed_signals.store.cross_fits import families
+
+    known = families(store.feature_sets())
+    members = {key for keys in known.values() for key in keys}
     found: dict[str, list[str]] = {}
-    for key in store.feature_sets():
+    for key in sorted({*known, *store.feature_sets()} - members):
         modality, _, name = key.partition("/")
         found.setdefault(modality, []).append(name)
     if not found:
@@ -244,6 +262,24 @@ def _features(store: Store, features: list[str] | None) -> dict[str, list[str]]:
                 "training fold chooses one"
             )
     return found
+
+
+def _cross_fitted(store: Store, features: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether any of the named feature sets is cross-fitted."""
+    from mixed_signals.store.cross_fits import families
+
+    known = families(store.feature_sets())
+    return any(f"{modality}/{name}" in known for modality, names in features.items() for name in names)
+
+
+def _one_each(features: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the one name of each modality."""
+    for modality, names in features.items():
+        if len(names) > 1:
+            raise UsageError(
+                f"--features: {modality} has several, and cross-fitted features leave no choice; name one"
+            )
+    return {modality: name for modality, (name, *_) in features.items()}
 
 
 def _views(

@@ -80,6 +80,13 @@ class Material:
             blocks[modality] = (chosen.start, chosen.stop)
         return Problem(self.X, self.y, blocks, self.groups, self.votes, weights)
 
+    def choice_of(self, views: Views) -> Choice:
+        """Return which candidates the feature sets of some of the views are."""
+        names = {modality: [c.name for c in found] for modality, found in self.candidates.items()}
+        return {
+            modality: names[modality].index(views.sources[modality].name) for modality in views.modalities
+        }
+
     def features(self, subset: Iterable[str], choice: Choice) -> dict[str, dict[str, str]]:
         """Return name and recipe of the feature sets that a head of these modalities sees."""
         chosen = {modality: self.candidates[modality][choice.get(modality, 0)] for modality in subset}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixed_signals.models.heads import HeadSpec
-from mixed_signals.models.material import Material, Subset
+from mixed_signals.models.material import Choice, Material, Subset
 from mixed_signals.store import Fold, UsageError, Views
 
 Weights = Mapping[tuple[int, int], np.ndarray]
@@ -52,6 +52,8 @@ class Block:
     members : tuple of Member
     weights : ndarray, shape (len(train),), optional
         Of the training rows; see `Problem`.
+    choice : mapping of modality to int, optional
+        The candidate that stands for each modality; without, the training rows choose.
     """
 
     base: str
@@ -61,6 +63,7 @@ class Block:
     test: np.ndarray
     members: tuple[Member, ...]
     weights: np.ndarray | None = None
+    choice: Choice | None = None
 
     @property
     def key(self) -> str:
@@ -120,6 +123,7 @@ def plan(
     *,
     refit: bool,
     weights: Weights | None = None,
+    choices: Mapping[tuple[int, int], Choice] | None = None,
 ) -> list[Block]:
     """Return the blocks of a sweep, those first that take longest.
 
@@ -137,6 +141,8 @@ def plan(
         Whether heads are also trained on all rows.
     weights : mapping, optional
         Those of each fold's training rows, as `check_weights` returns them.
+    choices : mapping of (partition, fold) to mapping, optional
+        Which candidate stands for each modality in each fold; without, training rows choose.
     """
     position = {utterance: row for row, utterance in enumerate(material.ids)}
 
@@ -160,8 +166,10 @@ def plan(
                     for subset in chunk
                     for order, seed in _replicates(spec, material.kind, seeds, orders)
                 )
-                own_weights = None if weights is None else weights[fold.partition, fold.fold]
-                blocks.append(Block(base, part, fold, train, test, members, own_weights))
+                place = fold.partition, fold.fold
+                own_weights = None if weights is None else weights[place]
+                choice = None if choices is None else choices[place]
+                blocks.append(Block(base, part, fold, train, test, members, own_weights, choice))
     if idle := [spec.base for spec in specs if spec.base not in {block.base for block in blocks}]:
         raise UsageError(f"head {idle[0]!r} needs two modalities or more, and no subset has them")
     return sorted(blocks, key=lambda block: -sum(len(member.subset) for member in block.members))
@@ -270,19 +278,31 @@ def shared_groups(
     return [f"{said} (--allow-shared-groups)"]
 
 
-def trained_rows(views: Sequence[Views], folds: Sequence[Fold], *, allowed: bool) -> list[str]:
+def trained_rows(views_of_folds: Sequence[tuple[Fold, Sequence[Views]]], *, allowed: bool) -> list[str]:
     """Refuse folds that test on rows an encoder was trained on; return what has to be said where that is allowed.
+
+    No test row may be a training row of any encoder that made a vector which a head of the fold is trained or tested
+    on.
+
+    Parameters
+    ----------
+    views_of_folds : sequence of (Fold, sequence of Views)
+        Each fold, and all views that its heads may see.
+    allowed : bool
 
     Raises
     ------
     UsageError
         If there are such rows, and they are not allowed.
     """
-    seen: frozenset[str] = frozenset().union(*(each.trained_on for each in views))
-    tested = {utterance for fold in folds for utterance in fold.test_ids}
-    tainted = sorted(tested & seen)
-    if not tainted:
+    found = set[str]()
+    for fold, several in views_of_folds:
+        seen = {*fold.train_ids, *fold.test_ids}
+        taught = frozenset[str]().union(*(views.trained_for(seen) for views in several))
+        found |= taught.intersection(fold.test_ids)
+    if not found:
         return []
+    tainted = sorted(found)
     said = (
         f"{len(tainted)} test utterances are among those that an encoder's weights were trained on, "
         f"e.g. {tainted[:3]}"

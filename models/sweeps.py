@@ -46,6 +46,7 @@ def sweep(
     folds: Sequence[Fold] | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     *,
+    views_by_fold: bool = False,
     orders: int = 1,
     group: str | None = "group",
     normalize: bool = False,
@@ -66,7 +67,7 @@ def sweep(
     ----------
     views : Views, or several
         Several of the same utterances differ in the feature set of some modality: each training fold then chooses
-        among them for itself (see `mixed_signals.models.choosing`).
+        among them for itself (see `mixed_signals.models.choosing`), unless `views_by_fold`.
     heads : sequence of str, optional
         Names in `mixed_signals.models.HEADS`, with settings where wanted: ``"gated@hidden=32"``. The default is
         `default_heads`.
@@ -76,6 +77,9 @@ def sweep(
         From `mixed_signals.store.folds`, of one partition or several; five grouped folds by default.
     seeds : sequence of int
         Seeds of the heads; they never change the folds. Heads that do not depend on one are fitted with the first.
+    views_by_fold : bool
+        Whether ``folds[i]`` is trained and tested on ``views[i]`` and no other: cross-fitted features, from
+        `mixed_signals.store.cross_fitted_views`.
     orders : int
         How many orders of the training rows each seed is trained in. An order also decides which training rows are held
         out for early stopping.
@@ -134,17 +138,27 @@ def sweep(
         raise UsageError(
             "weights are given for each fold, and refit fits on all rows: leave one of the two out"
         )
+    if views_by_fold and len(several) != len(folds):
+        raise UsageError(f"views by fold: {len(several)} views for {len(folds)} folds; give one for each")
+    if views_by_fold and refit:
+        raise UsageError(
+            "features differ from fold to fold, so that no head can be fitted on all rows (refit)"
+        )
     checked = None if weights is None else check_weights(weights, folds)
+    seen = [(fold, [several[i]] if views_by_fold else several) for i, fold in enumerate(folds)]
     overrides = [
         *shared_groups(folds, first.ids, groups, allowed=allow_shared_groups),
-        *trained_rows(several, folds, allowed=allow_trained_rows),
+        *trained_rows(seen, allowed=allow_trained_rows),
     ]
     if normalize:
         overrides.append(
             f"features are normalised by {group or 'group'} over all its rows, tested ones among them: transductive"
         )
     shared = material(several, groups, normalize=normalize)
-    blocks = plan(shared, specs, chosen_subsets, folds, seeds, orders, refit=refit, weights=checked)
+    assigned = {(f.partition, f.fold): shared.choice_of(v) for f, (v,) in seen} if views_by_fold else None
+    blocks = plan(
+        shared, specs, chosen_subsets, folds, seeds, orders, refit=refit, weights=checked, choices=assigned
+    )
     call = {
         "target": first.target,
         "kind": first.kind,
@@ -156,6 +170,7 @@ def sweep(
         "group": None if groups is None else group,
         "normalize": normalize,
         "refit": refit,
+        "views_by_fold": views_by_fold,
         "features": {m: [[c.name, c.content] for c in found] for m, found in shared.candidates.items()},
         "rows": fingerprint(shared.ids, shared.y, shared.votes, shared.groups),
         "folds": fingerprint(

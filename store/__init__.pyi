@@ -1,6 +1,7 @@
 """Public names of this package, and the module each one comes from."""
 
 from .corpus import Corpus, InvalidCorpus
+from .cross_fits import CrossFit, CrossFitted, cross_fitted_views
 from .doctor import Finding, examine
 from .errors import MixedSignalsError, UsageError
 from .exchange.incoming import import_features
@@ -19,6 +20,8 @@ from .writing import FeatureWriter
 __all__ = [
     "CheckedFile",
     "Corpus",
+    "CrossFit",
+    "CrossFitted",
     "FeatureSet",
     "FeatureWriter",
     "Finding",
@@ -33,6 +36,7 @@ __all__ = [
     "UsageError",
     "Views",
     "check_files",
+    "cross_fitted_views",
     "examine",
     "export_features",
     "export_views",

@@ -10,12 +10,12 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,24 @@ class Status(IntEnum):
     OK = 1
     MISSING = 2
     FAILED = 3
+
+
+class Maker(NamedTuple):
+    """An encoder that made rows of a feature set.
+
+    Attributes
+    ----------
+    weights : str
+        Hash of its weights.
+    trained_on : frozenset of str
+        The utterances that it was trained on.
+    rows : frozenset of str, or None
+        The utterances whose vectors it made; None for all.
+    """
+
+    weights: str
+    trained_on: frozenset[str]
+    rows: frozenset[str] | None
 
 
 class FeatureSet:
@@ -196,7 +214,8 @@ class FeatureSet:
         """What the file says of where its vectors come from.
 
         ``recipe``; ``versions`` of libraries, one entry for each that rows were made with; ``trained_on``, the ids that
-        the encoder's weights were trained on; for vectors made elsewhere ``imported_from`` and ``source_sha256``.
+        the encoder's weights were trained on; where several encoders made the rows, ``made_by`` (see `makers`); for
+        vectors made elsewhere ``imported_from`` and ``source_sha256``.
         """
         try:
             said = json.loads(self._array("provenance").tobytes())
@@ -243,6 +262,30 @@ class FeatureSet:
     def trained_on(self) -> tuple[str, ...]:
         """Ids of the utterances that the encoder's weights were trained on."""
         return tuple(self.provenance["trained_on"])
+
+    @cached_property
+    def makers(self) -> tuple[Maker, ...]:
+        """The encoders whose vectors these are; one, unless the provenance says ``made_by``."""
+        said = self.provenance.get("made_by")
+        if said is None:
+            return (Maker(self.recipe.weights, frozenset(self.trained_on), None),)
+        try:
+            return tuple(Maker(m["weights"], frozenset(m["trained_on"]), frozenset(m["rows"])) for m in said)
+        except (TypeError, KeyError) as error:
+            raise MixedSignalsError(
+                f"{self.path}: refused as a feature set: which encoder made which row is not readable"
+            ) from error
+
+    def trained_for(self, ids: Collection[str]) -> frozenset[str]:
+        """Return the utterances that trained an encoder which made any vector of these ones.
+
+        Parameters
+        ----------
+        ids : collection of str
+        """
+        wanted = set(ids)
+        makers = (m.trained_on for m in self.makers if m.rows is None or not wanted.isdisjoint(m.rows))
+        return frozenset().union(*makers)
 
     @property
     def ok(self) -> np.ndarray:

@@ -71,6 +71,7 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
     """Return one feature set as `describe_features` describes it, a line for each thing that is known of it."""
     recipe, said = dict(described["recipe"]), dict(described["provenance"])
     versions, trained_on = said.pop("versions", []), said.pop("trained_on", [])
+    makers, fold = said.pop("made_by", []), said.pop("cross_fitted", {})
     names = described["dimension_names"]
     shown = names if everything else names[:_SHOWN_DIMENSIONS]
     rows = {
@@ -87,6 +88,8 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
         **{name: value for name, value in recipe.items() if name != "modality"},
         "versions": "\n".join(_pairs(one) for one in versions),
         "trained on": counted(len(trained_on), "utterance") if trained_on else "",
+        "made by": counted(len(makers), "encoder") if makers else "",
+        "cross-fitted": _fold(fold) if fold else "",
         "imported from": said.pop("imported_from", ""),
         **{name.replace("_", " "): value for name, value in said.items()},
         "recipe": described["recipe_fingerprint"],
@@ -100,6 +103,12 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
         if value:
             _add_row(table, Text(name, style="dim"), Text(str(value), overflow="fold"))
     return table
+
+
+def _fold(fold: Mapping[str, Any]) -> str:
+    """Return for which fold a feature set was made."""
+    place = f"{fold['design']}, partition {fold['partition']}, fold {fold['fold']}"
+    return f"{place}: {len(fold['train_ids']):,} rows to train heads on, {len(fold['test_ids']):,} to test"
 
 
 def describe_gaps(gaps: Iterable[Mapping[str, Any]], *, everything: bool = False) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -157,10 +157,9 @@ class Views:
             for modality, features in self.sources.items()
         }
 
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """Ids of the utterances that an encoder's weights were trained on: no test row may be among them."""
-        return frozenset().union(*(features.trained_on for features in self.sources.values()))
+    def trained_for(self, ids: Collection[str]) -> frozenset[str]:
+        """Return the utterances that trained an encoder which made any vector of these ones."""
+        return frozenset().union(*(features.trained_for(ids) for features in self.sources.values()))
 
     def groups_by(self, column: str) -> np.ndarray:
         """Return the values of an utterance column as groups, shape (N,).
@@ -285,19 +284,9 @@ def join(
         raise UsageError(f"missing: 'drop' or 'mask', not {missing!r}")
     if not feature_sets or set(feature_sets) - set(MODALITIES):
         raise UsageError(f"name at least one feature set, by modality ({', '.join(MODALITIES)})")
-    ordered = {modality: feature_sets[modality] for modality in MODALITIES if modality in feature_sets}
-    rows = np.full((len(corpus), len(ordered)), -1)
-    pending = np.zeros(rows.shape, dtype=bool)
-    for column, (modality, features) in enumerate(ordered.items()):
-        if features.modality != modality:
-            raise UsageError(f"{features.name} is a feature set of {features.modality}, not of {modality}")
-        found = positions(corpus, features)
-        rows[:, column] = np.where((found >= 0) & features.ok[found], found, -1)
-        pending[:, column] = (found < 0) | (features.status[found] == Status.PENDING)
+    ordered, rows, pending = _found(corpus, feature_sets)
     present = rows >= 0
-    described = corpus.target(target)
-    y = corpus.labels(target)
-    labelled = _labelled(y)
+    labelled = _labelled(corpus.labels(target))
     enough = present.all(axis=1) if missing == "drop" else present.any(axis=1)
     keep = labelled & enough
     left_out = {"without a label": int((~labelled).sum())}
@@ -308,7 +297,60 @@ def join(
     if not keep.any():
         reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items() if n)
         raise MixedSignalsError(f"no utterance is left after joining ({reasons})")
-    y, classes = y[keep], described.classes
+    return _of_rows(corpus, ordered, rows, keep, target, {reason: n for reason, n in left_out.items() if n})
+
+
+def join_several(
+    corpus: Corpus, several: Sequence[Mapping[str, FeatureSet]], *, target: str = "label"
+) -> list[Views]:
+    """Join several groups of feature sets to the same utterances: those that have a vector in any of them.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    several : sequence of mappings of modality to FeatureSet
+    target : str
+
+    Raises
+    ------
+    UsageError, MixedSignalsError
+        As `join` does.
+    """
+    joined = [_found(corpus, feature_sets) for feature_sets in several]
+    keep = np.logical_or.reduce([(rows >= 0).any(axis=1) for _, rows, _ in joined])
+    keep &= _labelled(corpus.labels(target))
+    if not keep.any():
+        raise MixedSignalsError("no utterance is left after joining")
+    return [_of_rows(corpus, ordered, rows, keep, target, {}) for ordered, rows, _ in joined]
+
+
+def _found(
+    corpus: Corpus, feature_sets: Mapping[str, FeatureSet]
+) -> tuple[dict[str, FeatureSet], np.ndarray, np.ndarray]:
+    """Return feature sets in order, where each utterance stands in them, and which are not made yet, (N, M) each."""
+    ordered = {modality: feature_sets[modality] for modality in MODALITIES if modality in feature_sets}
+    rows = np.full((len(corpus), len(ordered)), -1)
+    pending = np.zeros(rows.shape, dtype=bool)
+    for column, (modality, features) in enumerate(ordered.items()):
+        if features.modality != modality:
+            raise UsageError(f"{features.name} is a feature set of {features.modality}, not of {modality}")
+        found = positions(corpus, features)
+        rows[:, column] = np.where((found >= 0) & features.ok[found], found, -1)
+        pending[:, column] = (found < 0) | (features.status[found] == Status.PENDING)
+    return ordered, rows, pending
+
+
+def _of_rows(
+    corpus: Corpus,
+    ordered: dict[str, FeatureSet],
+    rows: np.ndarray,
+    keep: np.ndarray,
+    target: str,
+    left_out: dict[str, int],
+) -> Views:
+    """Return the views of the utterances that are kept, (N,) bool."""
+    described = corpus.target(target)
+    y, classes = corpus.labels(target)[keep], described.classes
     votes = corpus.votes(target)[keep] if described.votes is not None else None
     if described.kind in ("nominal", "ordinal"):
         here = set(y)
@@ -326,7 +368,7 @@ def join(
         classes=classes,
         y=y,
         votes=votes,
-        left_out={reason: n for reason, n in left_out.items() if n},
+        left_out=left_out,
     )
 
 

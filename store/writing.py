@@ -59,7 +59,8 @@ class FeatureWriter:
     trained_on : sequence of str
         Ids of the utterances that the encoder's weights were trained on.
     source : mapping, optional
-        Where vectors made elsewhere come from, for the provenance.
+        What else the provenance says: where vectors made elsewhere come from, which of several encoders made which row
+        (``made_by``), for which fold they are (``cross_fitted``).
     retry_failed : bool or ndarray of bool, shape (N,)
         Whether rows that failed are tried again, or which.
     batches : callable, optional
@@ -96,7 +97,7 @@ class FeatureWriter:
         entry_hashes: np.ndarray | None = None,
         versions: Mapping[str, str] | Sequence[Mapping[str, str]] = (),
         trained_on: Sequence[str] = (),
-        source: Mapping[str, str] | None = None,
+        source: Mapping[str, Any] | None = None,
         retry_failed: bool | np.ndarray = False,
         batches: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None,
     ) -> None:

@@ -262,7 +262,7 @@ def test_rows_that_an_encoder_was_trained_on_are_refused_or_told(tmp_path, store
     views = store.views(audio="planted")
     made = folds(views, 4)
     seen = frozenset(made[1].test_ids[:5])
-    monkeypatch.setattr(type(views), "trained_on", property(lambda self: seen))
+    monkeypatch.setattr(type(views), "trained_for", lambda self, ids: seen)
     with pytest.raises(UsageError, match=r"5 test utterances .* trained on.*--allow-trained-rows"):
         sweep(views, ("logistic",), folds=made)
     run = sweep(views, ("logistic",), folds=made, allow_trained_rows=True)
