@@ -18,6 +18,7 @@ from mixed_signals.analysis.findings import Answer, Finding, p_value
 from mixed_signals.analysis.inference import adjust
 from mixed_signals.analysis.outputs import methods_section, write_findings, write_tables
 from mixed_signals.analysis.panel import Panel
+from mixed_signals.analysis.report.folder import check_report_folder, is_report
 from mixed_signals.analysis.robustness import reweighting
 from mixed_signals.analysis.study import Study, group_column
 from mixed_signals.models.intervals import FEWEST_GROUPS, FEWEST_RESAMPLED
@@ -43,7 +44,7 @@ def _people(study: Study) -> Answer:
         study.ratings,
         _labels(study.utterances, study.run.kind if study.run.info.get("target") == "label" else "nominal"),
         study.utterances[group_column(study.run)],
-        **study.for_tests,
+        **study.resampling,
         panel=study.panels[0],
     )
 
@@ -125,7 +126,9 @@ def analyze(
     resamples: int = 1000,
     seed: int = 0,
     report: str | Path | None = None,
+    clips: bool = False,
     on_question: Callable[[str], None] | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> Analysis:
     """Analyse where and why the models of a run disagree, and write the results below ``runs/<run_name>/analysis/``.
 
@@ -155,15 +158,19 @@ def analyze(
     seed : int
         Of both.
     report : path, optional
-        Folder of the page; ``runs/<run_name>/analysis/report`` by default.
+        Folder of the report; ``runs/<run_name>/analysis/report`` by default.
+    clips : bool
+        Whether each utterance's clip is cut into the report, so that it can be sent away without the recordings.
     on_question : callable, optional
         Called with what is being asked.
+    on_step : callable, optional
+        Called with what of the report is being written.
 
     Raises
     ------
     UsageError
-        If there is no such run, head, question or quantity, its target is multilabel, or no head has a fusion and a
-        model of each of its modalities.
+        If there is no such run, head, question or quantity, its target is multilabel, no head has a fusion and a
+        model of each of its modalities, or the report's folder holds something else.
 
     Examples
     --------
@@ -172,6 +179,8 @@ def analyze(
     ...     print(finding.verdict)
     """
     asked = _asked(questions)
+    if report is not None:
+        check_report_folder(Path(report))
     study = Study.open(store, run_name, heads, resamples=resamples, seed=seed, refit=refit)
     heads_here = [panel.head for panel in study.panels]
     for name in primary:
@@ -212,17 +221,16 @@ def analyze(
         folder=folder,
     )
     _write(result)
-    shutil.rmtree(folder / "report", ignore_errors=True)  # of an earlier analysis
-    if {"utterances", "rates", "typology"} <= set(tables):
-        from mixed_signals.analysis.report.page import write_page
+    own, shown = folder / "report", {"utterances", "rates"} <= set(tables)
+    place = own if report is None else Path(report)
+    if not (shown and place.resolve() == own.resolve() and is_report(own)):
+        shutil.rmtree(own, ignore_errors=True)  # of an earlier analysis
+    if shown:
+        from mixed_signals.analysis.report.page import write_report
 
-        page = (Path(report) if report else folder / "report") / "index.html"
-        write_page(result, study.run, page)
-        result = replace(result, report=page)
+        result = replace(result, report=write_report(result, study, place, clips=clips, on_step=on_step))
     elif report is not None or not questions:
-        result.warnings.append(
-            "There is no page: it shows disagreement and typology, which needs a target with classes."
-        )
+        result.warnings.append("There is no report: it shows disagreement, of which there is none to show.")
     if unknown:
         raise UsageError(f"{unknown}; all was written to {folder}, without it")
     return result
@@ -244,7 +252,7 @@ def analyze_people(store: Store, *, resamples: int = 1000, seed: int = 0) -> Ana
     utterances = corpus.utterances.set_index("utterance_id", drop=False)
     kinds = {target.name: target.kind for target in corpus.targets}
     labels = _labels(utterances, kinds.get("label", "nominal"))
-    answer = people.evaluate(corpus.ratings, labels, utterances["group"], draws=resamples, seed=seed)
+    answer = people.evaluate(corpus.ratings, labels, utterances["group"], resamples=resamples, seed=seed)
     result = Analysis(
         corpus=corpus.name,
         run=None,
@@ -291,7 +299,7 @@ def _against(study: Study, other: Run) -> Answer:
     ]
     groups = study.utterances[group_column(study.run)]
     pairs = [(name, name) for name in names] or None
-    return compare.compare_runs(study.run, other, pairs, groups=groups, **study.for_intervals)
+    return compare.compare_runs(study.run, other, pairs, groups=groups, **study.resampling)
 
 
 def _key(finding: Finding) -> str:
@@ -349,6 +357,15 @@ def _described(study: Study, utterances: pd.DataFrame, tables: Mapping[str, pd.D
         table = table.merge(tables["types"], on=["head", "utterance_id"], how="left", validate="one_to_one")
     if "votes" in tables:
         table = table.merge(tables["votes"], on="utterance_id", how="left", validate="many_to_one")
+    for panel in study.panels:
+        for name, values in zip(
+            ("gate", "contribution"), dominance.gate_means(study.run.gates, panel) or (), strict=False
+        ):
+            for modality, one in zip(panel.unimodals, values, strict=True):
+                column = f"{name}_{modality}"
+                mine = pd.Series(one, index=panel.ids).reindex(table["utterance_id"]).to_numpy(np.float64)
+                before = table.get(column, np.nan)
+                table[column] = np.where(table["head"] == panel.head, mine, before)
     return table
 
 

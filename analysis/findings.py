@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixed_signals.analysis.panel import FUSION
+
 DISAGREE = "Do the models of single modalities and the fusion give different labels?"
 TYPES = "What does the fusion make of its modalities?"
 
@@ -101,6 +103,11 @@ def by_quantity(rates: pd.DataFrame) -> list[dict[str, Any]]:
     return list(pairs.values())
 
 
+def called(model: str) -> str:
+    """Return how sentences call a model: ``the fusion``, or its modalities."""
+    return f"the {model}" if model == FUSION else model
+
+
 def percent(value: float) -> str:
     """Return a share as text, ``12.3%``."""
     return f"{100 * value:.1f}%"
@@ -114,7 +121,7 @@ def with_interval(row: Row, unit: str = "", digits: int | None = None) -> str:
     scale, usual = (100, 1) if unit in ("%", "points") else (1, 2)
     if digits is None:
         size = scale * float(np.nanmax(np.abs([row["estimate"], row["low"], row["high"]])))
-        digits = usual if not 0 < size < 0.5 * 10**-usual else min(4, 1 - math.floor(math.log10(size)))
+        digits = usual if not 1e-12 < size < 0.5 * 10**-usual else min(4, 1 - math.floor(math.log10(size)))
     rounded = (round(scale * float(row[name]), digits) + 0.0 for name in ("estimate", "low", "high"))
     estimate, low, high = (f"{number:.{digits}f}" for number in rounded)
     said = estimate + (unit if unit == "%" else f" {unit}".rstrip())
@@ -163,8 +170,7 @@ def finding(question: str, quantity: str, row: Row, verdict: str) -> Finding:
     question, quantity, verdict : str
         See `Finding`.
     row : mapping
-        With ``estimate, low, high, n, n_groups, method`` and, where there are such, ``head``, ``p`` and ``test`` (how
-        `p` was made, where `method` does not say it).
+        With ``estimate, low, high, n, n_groups, method`` and, where there are such, ``head`` and ``p``.
     """
     return Finding(
         question=question,
@@ -175,7 +181,7 @@ def finding(question: str, quantity: str, row: Row, verdict: str) -> Finding:
         p=float(row.get("p", math.nan)),
         n=int(row["n"]),
         n_groups=int(row["n_groups"]),
-        method="; ".join(filter(None, (row["method"], row.get("test", "")))),
+        method=row["method"],
         primary=False,
         verdict=verdict,
         head=str(row.get("head", "")),

@@ -4,6 +4,7 @@
 
     runs/<name>/analysis/
       findings.json  methods.md
+      tables.md  (what every column means)
       tables/<table>.parquet  <table>.csv  <table>.tex
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mixed_signals.analysis.columns import dictionary
 from mixed_signals.analysis.findings import Finding
 from mixed_signals.analysis.sources import SOURCES
 from mixed_signals.store.errors import MixedSignalsError
@@ -44,7 +46,12 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write tables into an analysis's folder as Parquet and CSV, and short ones as LaTeX; older ones go."""
+    """Write tables into an analysis's folder as Parquet and CSV, and short ones as LaTeX; older ones go.
+
+    Beside them, ``tables.md`` says what their columns mean.
+    """
+    with replacing(folder / "tables.md") as temporary:
+        temporary.write_text(dictionary(tables), encoding="utf-8")
     folder = folder / TABLES
     if folder.exists():
         shutil.rmtree(folder)
@@ -90,7 +97,7 @@ def latex(table: pd.DataFrame) -> str:
 
 
 def _for_print(table: pd.DataFrame) -> pd.DataFrame:
-    shown = table.drop(columns=[name for name in ("method", "test") if name in table])
+    shown = table.drop(columns="method", errors="ignore")
     for name in shown.select_dtypes("float"):
         if (shown[name].dropna() % 1 == 0).all():
             shown[name] = shown[name].astype("Int64")

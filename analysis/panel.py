@@ -122,6 +122,11 @@ class Panel:
         """Whether any utterance has a group."""
         return self.groups is not None and bool((self.groups != "").any())
 
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of an interval target's true values; 1 where they do not vary."""
+        return float(self.truth.std()) or 1.0
+
     def group_numbers(self) -> NDArray[np.intp]:
         """Return the number of each utterance's group, shape (N,); one for all where the corpus has no groups."""
         n = len(self.ids)

@@ -323,37 +323,3 @@ class HeldOut:
                 continue
             found[about.partition][:, about.rows[wanted]] = self.outputs(about, changed[wanted])
         return found
-
-
-def perturbed(
-    study: Study,
-    panel: Panel,
-    change: Change | None,
-    *,
-    seeds: Sequence[tuple[int, int]] | None = None,
-    model: str = FUSION,
-    draw: int = 0,
-) -> NDArray[np.float64]:
-    """Return what the held-out heads say of changed rows, shape (P, S, N, C), laid out as ``panel.outputs[model]``.
-
-    For several changes of one model make a `HeldOut` once and call its `said`.
-
-    Parameters
-    ----------
-    study : Study
-    panel : Panel
-    change : callable or None
-        See `Change`; None leaves the rows as they are, which gives the run's own outputs again.
-    seeds : sequence of (seed, order), optional
-        Those of the panel by default.
-    model : str
-        One of ``panel.outputs``.
-    draw : int
-        Number of the draw: another one makes other random choices.
-
-    Raises
-    ------
-    UsageError
-        If the run is in no store, or its features or heads are gone or are others by now.
-    """
-    return HeldOut(study, panel, model, seeds).said(change, draw)

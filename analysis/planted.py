@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixed_signals.analysis.outputs import read_table
-from mixed_signals.models.metrics import auroc
+from mixed_signals.models.areas import auroc
 from mixed_signals.store.corpus import MODALITIES
 
 if TYPE_CHECKING:

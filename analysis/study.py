@@ -97,14 +97,9 @@ class Study:
         )
 
     @property
-    def for_intervals(self) -> dict[str, Any]:
-        """What intervals of `mixed_signals.models.intervals` are told: resamples and seed."""
+    def resampling(self) -> dict[str, Any]:
+        """What intervals and tests are told: how many resamples to draw, and the seed."""
         return {"resamples": self.resamples, "seed": self.seed}
-
-    @property
-    def for_tests(self) -> dict[str, Any]:
-        """What tests of `analysis.inference` are told: draws and seed."""
-        return {"draws": self.resamples, "seed": self.seed}
 
     @cached_property
     def views(self) -> list[Views]:
@@ -113,10 +108,15 @@ class Study:
         Raises
         ------
         UsageError
-            If a feature set is gone, or is another one by now.
+            If a feature set is gone, or is another one by now; or each fold has features of its own.
         """
         if self.store is None:
             raise UsageError("this run is in no store: its features are not known")
+        if self.run.info.get("views_by_fold"):
+            raise UsageError(
+                f"run {self.run.name!r} has cross-fitted features, which differ from fold to fold: nothing is trained "
+                "or perturbed anew on them"
+            )
         described = self.run.info.get("features")
         if described is None:
             raise UsageError(f"run {self.run.name!r} does not say which features it used; fit-heads again")

@@ -4,11 +4,14 @@ bagged
     A head that draws nothing at random has no seeds to compare. What it owes to the training rows that it happened to
     have shows when it is fitted to bootstrap samples of them (Breiman 1996, "Bagging predictors", Machine Learning 24),
     here of whole groups: as many as the fold trains on, drawn with replacement, each as often as it comes.
+by_feature_set
+    Models of one modality, each on one of its feature sets: what two encoders make of the same rows and speakers is not
+    what tells modalities apart.
 halved
-    Two models of one modality that share no feature: the columns are split in two at random. Both halves see the same
-    rows and speakers, so that what they disagree about is not what tells modalities apart.
+    Where there is one feature set: two models of one modality that share no feature. The columns are split in two at
+    random.
 
-Both take the whole recipe again, the choices inside the training rows with it. Folds are those of a sweep, which has
+All take the whole recipe again, the choices inside the training rows with it. Folds are those of a sweep, which has
 checked them.
 """
 
@@ -27,7 +30,7 @@ from mixed_signals.models.blocks import Done, run_blocks
 from mixed_signals.models.gathering import predictions_table, tested_heads
 from mixed_signals.models.heads import head_spec
 from mixed_signals.models.intervals import group_codes
-from mixed_signals.models.material import Material, Subset, groups_named, material
+from mixed_signals.models.material import Candidate, Material, Subset, groups_named, material
 from mixed_signals.models.plan import Block, check_folds, named_subsets, plan
 from mixed_signals.store import Fold, UsageError, Views
 
@@ -104,6 +107,58 @@ def bagged(
     return predictions_table(whole, tested_heads(told, [spec], chosen), {})
 
 
+def by_feature_set(
+    views: Views | Sequence[Views],
+    head: str,
+    modalities: Sequence[str],
+    folds: Sequence[Fold],
+    *,
+    seeds: Sequence[int] = (0,),
+    group: str | None = "group",
+    normalize: bool = False,
+    n_jobs: int | None = None,
+    memory: int = MEMORY,
+    on_progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Fit a head to each of a modality's feature sets by itself, and predict each fold's test rows.
+
+    Parameters
+    ----------
+    views : several Views
+        As for `sweep`.
+    head : str
+        Its name, with settings where wanted.
+    modalities : sequence of str
+        Of which there are several feature sets; each by itself.
+    folds : sequence of Fold
+    seeds : sequence of int
+        Of the heads, as for `sweep`.
+    group, normalize, n_jobs, memory, on_progress
+        As for `sweep`; it fits a head for each feature set, fold and seed.
+
+    Returns
+    -------
+    DataFrame
+        As `mixed_signals.store.predictions` has it; `modalities` is ``text.1``, ``text.2``, ..., in the order of the
+        views.
+
+    Raises
+    ------
+    UsageError
+        If the head, a modality or a fold is unknown or wrong, or a modality has a single feature set.
+    """
+    whole, named = _material_of(views, modalities, folds, group, normalize)
+    parts: dict[str, tuple[Candidate, ...]] = {}
+    for modality in named:
+        sets = whole.candidates[modality]
+        if len(sets) < 2:
+            raise UsageError(
+                f"{modality} has one feature set ({sets[0].name}): there is no other to set beside it"
+            )
+        parts |= {f"{modality}.{number}": (each,) for number, each in enumerate(sets, start=1)}
+    return _fitted(replace(whole, candidates=parts), head, folds, seeds, n_jobs, memory, on_progress)
+
+
 def halved(
     views: Views | Sequence[Views],
     head: str,
@@ -111,7 +166,6 @@ def halved(
     folds: Sequence[Fold],
     *,
     seeds: Sequence[int] = (0,),
-    n_splits: int = 1,
     group: str | None = "group",
     normalize: bool = False,
     seed: int = 0,
@@ -132,40 +186,53 @@ def halved(
     folds : sequence of Fold
     seeds : sequence of int
         Of the heads, as for `sweep`.
-    n_splits : int
-        How many ways of splitting the columns.
     group, normalize
         As for `sweep`.
     seed : int
-        Of the splits. A modality is split alike whichever others are named.
+        Of the split. A modality is split alike whichever others are named.
     n_jobs, memory, on_progress
-        As for `sweep`; each split fits ``2 * len(modalities)`` heads for each fold and seed.
+        As for `sweep`; it fits ``2 * len(modalities)`` heads for each fold and seed.
 
     Returns
     -------
     DataFrame
-        As `mixed_signals.store.predictions` has it; `modalities` is ``text.a`` or ``text.b``, and `order` is the number
-        of the split (the order of training rows is 0 throughout).
+        As `mixed_signals.store.predictions` has it; `modalities` is ``text.a`` or ``text.b``.
 
     Raises
     ------
     UsageError
         If the head, a modality or a fold is unknown or wrong, or a modality has a single column.
     """
-    if n_splits < 1:
-        raise UsageError(f"n_splits: at least 1, not {n_splits}")
+    whole, named = _material_of(views, modalities, folds, group, normalize)
+    return _fitted(_halves(whole, named, seed), head, folds, seeds, n_jobs, memory, on_progress)
+
+
+def _material_of(
+    views: Views | Sequence[Views],
+    modalities: Sequence[str],
+    folds: Sequence[Fold],
+    group: str | None,
+    normalize: bool,
+) -> tuple[Material, list[str]]:
+    """Return the material of views, and the modalities that are named, checked."""
     _, whole = _begun(views, folds, group, normalize)
-    spec = head_spec(head)
-    named = [name for (name,) in named_subsets(whole.modalities, [(name,) for name in modalities])]
-    tables = []
-    for split in range(n_splits):
-        parts = _halves(whole, named, (seed, split))
-        subsets = [(part,) for part in parts.modalities]
-        blocks = plan(parts, [spec], subsets, folds, seeds, 1, refit=False)
-        done = run_blocks(parts, blocks, n_jobs=_workers(n_jobs), memory=memory, on_progress=on_progress)
-        told = [_told(finished, order=split) for finished in done]
-        tables.append(predictions_table(parts, tested_heads(told, [spec], subsets), {}))
-    return pd.concat(tables, ignore_index=True)
+    return whole, [name for (name,) in named_subsets(whole.modalities, [(name,) for name in modalities])]
+
+
+def _fitted(
+    parts: Material,
+    head: str,
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    n_jobs: int | None,
+    memory: int,
+    on_progress: Callable[[int], None] | None,
+) -> pd.DataFrame:
+    """Return the predictions of a head that is fitted to each part of the features by itself."""
+    spec, subsets = head_spec(head), [(part,) for part in parts.modalities]
+    blocks = plan(parts, [spec], subsets, folds, seeds, 1, refit=False)
+    done = run_blocks(parts, blocks, n_jobs=_workers(n_jobs), memory=memory, on_progress=on_progress)
+    return predictions_table(parts, tested_heads(done, [spec], subsets), {})
 
 
 def _begun(
@@ -224,13 +291,13 @@ class _Bags:
         )
 
 
-def _halves(whole: Material, modalities: Sequence[str], seed: tuple[int, int]) -> Material:
+def _halves(whole: Material, modalities: Sequence[str], seed: int) -> Material:
     """Return the material whose modalities are the halves of some."""
     columns: list[np.ndarray] = []
     candidates: dict[str, Any] = {}
     start = 0
     for modality in modalities:
-        rng = np.random.default_rng([*seed, zlib.crc32(modality.encode())])
+        rng = np.random.default_rng([seed, 0, zlib.crc32(modality.encode())])
         split = []
         for whole_set in whole.candidates[modality]:
             if whole_set.stop - whole_set.start < len(HALVES):

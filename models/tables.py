@@ -58,7 +58,11 @@ def metrics_table(run: Run) -> Table:
 def choice_lines(run: Run) -> list[Text]:
     """Return which feature set stood for a modality, and which head was chosen, in how many folds."""
     lines = []
-    for kind, key in (("chosen_features", "modality"), ("chosen_heads", "modalities")):
+    kinds = [("chosen_features", "modality"), ("chosen_heads", "modalities")]
+    if run.info.get("views_by_fold"):
+        kinds.pop(0)
+        lines.append(Text("each fold has cross-fitted features of its own"))
+    for kind, key in kinds:
         chosen: dict[str, Counter[str]] = {}
         for choice in run.info.get(kind, ()):
             if choice["fold"] >= 0:

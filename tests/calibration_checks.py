@@ -19,8 +19,8 @@ from planted_study import Design, Drawn, autocorrelated, draw, group_numbers, gr
 from scipy.stats import chi2, norm, ttest_1samp
 from synthetic_study import MODALITIES
 
-from mixed_signals.analysis import ambiguity, disagreement, inference
-from mixed_signals.analysis.ambiguity import control
+from mixed_signals.analysis import inference
+from mixed_signals.analysis.ambiguity import control, link
 from mixed_signals.analysis.ambiguity.agreement import alpha
 from mixed_signals.analysis.ambiguity.ratings import condition_votes, vote_table
 from mixed_signals.analysis.disagreement import floors
@@ -28,7 +28,9 @@ from mixed_signals.analysis.disagreement.distances import distances, entropy, je
 from mixed_signals.analysis.dominance.shapley import shapley_values, subset_values
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.people.kappa import cohen_kappa
+from mixed_signals.analysis.ranks import rank_correlation
 from mixed_signals.analysis.robustness.selective import selective_areas
+from mixed_signals.analysis.scores import confidence
 from mixed_signals.analysis.study import Study
 from mixed_signals.models import sweep
 from mixed_signals.models.areas import auroc
@@ -132,15 +134,18 @@ def truths(icc: float, n_classes: int) -> dict[str, float]:
 def quantities(drawn: Drawn, groups: np.ndarray) -> dict[str, Interval]:
     """Return what is estimated of a study, with its intervals."""
     panel, n = drawn.panel, len(drawn.panel.ids)
-    pair = disagreement.pair_measures(panel, "text", FUSION)
+    (label, *_), pair = distances(panel), ("text", FUSION)
+    rate = label.between(*(label.view(panel.seed_mean(model)) for model in pair)).mean(axis=0)
     right = {m: panel.labels(m)[0] == panel.truth for m in panel.models}
     labels = [panel.labels(m)[0] for m in ("text", "audio")]
     agreed = alpha(drawn.votes, "nominal")
     jsd = jensen_shannon(*(panel.mean(m) for m in panel.unimodals))
     contested, bits = drawn.contested, entropy(panel.mean(FUSION))
     return {
-        RATE: mean_interval(pair["rate"], groups, limits=(0, 1)),
-        "the excess of text against fusion": mean_interval(pair["excess"], groups, limits=(-1, 1)),
+        RATE: mean_interval(rate, groups, limits=(0, 1)),
+        "the excess of text against fusion": mean_interval(
+            floors.floor_values(panel, label, [pair])[pair].excess, groups, limits=(-1, 1)
+        ),
         "a difference of accuracies": mean_interval(right[FUSION].astype(float) - right["text"], groups),
         "a rare share (text right, fusion wrong)": mean_interval(
             right["text"] & ~right[FUSION], groups, limits=(0, 1)
@@ -154,7 +159,7 @@ def quantities(drawn: Drawn, groups: np.ndarray) -> dict[str, Interval]:
             lambda rows: auroc(jsd[rows], contested[rows]), n, groups, limits=(0, 1)
         ),
         "Spearman's correlation of divergence and entropy": group_jackknife(
-            lambda rows: ambiguity.spearman(jsd[rows], bits[rows]), n, groups, limits=(-1, 1)
+            lambda rows: rank_correlation(jsd[rows], bits[rows]), n, groups, limits=(-1, 1)
         ),
         "AUGRC of confidence": blocks_jackknife(
             lambda blocks: selective_areas(~right[FUSION], bits, blocks).augrc[None], n, groups
@@ -196,11 +201,11 @@ def _paired(rng: np.random.Generator, design: Design) -> Outcomes:
     seed = int(rng.integers(1 << 31))
     return {
         "sign flips of groups": rejects(
-            inference.sign_flip(first.astype(float) - second, groups, draws=DRAWS, seed=seed)
+            inference.sign_flip(first.astype(float) - second, groups, resamples=DRAWS, seed=seed)
         ),
         "McNemar (Obuchowski)": rejects(inference.mcnemar(first, second, groups)),
         "McNemar (Durkalski)": rejects(inference.mcnemar(first, second, groups, method="durkalski")),
-        "Cochran's Q": rejects(inference.cochran(right, groups, draws=DRAWS, seed=seed)),
+        "Cochran's Q": rejects(inference.cochran(right, groups, resamples=DRAWS, seed=seed)),
     }
 
 
@@ -226,8 +231,8 @@ def in_time_power(rng: np.random.Generator, setting: Setting) -> Outcomes:
 
 def _in_time(rng: np.random.Generator, groups: np.ndarray, x: np.ndarray, y: np.ndarray) -> Outcomes:
     names, when, seed = groups.astype(str), np.arange(len(groups), dtype=float), int(rng.integers(1 << 31))
-    tested = inference.within_groups(x, y, names, when, draws=DRAWS, seed=seed)
-    permuted = inference.group_permutation(correlation, x, y, names, draws=DRAWS, seed=seed)
+    tested = inference.within_groups(x, y, names, when, resamples=DRAWS, seed=seed)
+    permuted = inference.group_permutation(correlation, x, y, names, resamples=DRAWS, seed=seed)
     return {
         "link within groups, in time": rejects(tested),
         "permutation in groups of rows that follow each other": rejects(permuted),
@@ -256,8 +261,8 @@ def _covariates(rng: np.random.Generator, setting: Setting, effect: float) -> Ou
     cause, x, y = (grouped_normal(rng, groups, setting.icc)[:, 0] for _ in range(3))
     x, y = x + cause, y + cause + effect * x
     seed, names = int(rng.integers(1 << 31)), groups.astype(str)
-    tested = inference.freedman_lane(y, x, cause[:, None], names, draws=DRAWS, seed=seed)
-    swapped = inference.group_permutation(correlation, x, y, names, draws=DRAWS, seed=seed)
+    tested = inference.freedman_lane(y, x, cause[:, None], names, resamples=DRAWS, seed=seed)
+    swapped = inference.group_permutation(correlation, x, y, names, resamples=DRAWS, seed=seed)
     return {"Freedman-Lane": rejects(tested), "permutation that forgets the covariate": rejects(swapped)}
 
 
@@ -291,19 +296,18 @@ STRONG = dict.fromkeys(MODALITIES, 2.5)
 def _link(rng: np.random.Generator, design: Design) -> Outcomes:
     drawn = draw(rng, design)
     panel, seed = drawn.panel, int(rng.integers(1 << 31))
-    scores = ambiguity.disagreement_scores(panel)
+    scores = link.disagreement_scores(panel)
     votes = vote_table(condition_votes(drawn.ratings(), panel.classes))
     told = scores.assign(head=panel.head, utterance_id=panel.ids)
     groups, when = (pd.Series(values, index=panel.ids) for values in (panel.groups, panel.when))
     outcomes = {}
     for name, time in (("permutation", None), ("shifts", when)):
-        link = ambiguity.link_table(told, votes, groups, time, draws=DRAWS, seed=seed).set_index("quantity")
-        outcomes[f"link by {name} in groups"] = answered(link.loc["auroc", "p"])
-    outcomes[LINK] = above(link.loc["auroc"], 0.5)
+        table = link.link_table(told, votes, groups, time, resamples=DRAWS, seed=seed).set_index("quantity")
+        outcomes[f"link by {name} in groups"] = answered(table.loc["auroc", "p"])
+    outcomes[LINK] = above(table.loc["auroc"], 0.5)
     base = control.confidence_scores(panel)
-    confidence = control.confidence(panel)
     options = {"resamples": DRAWS, "seed": seed}
-    added = control.control_table(drawn.contested, base, scores, confidence, panel.groups, **options)
+    added = control.control_table(drawn.contested, base, scores, confidence(panel), panel.groups, **options)
     if isinstance(added, str):
         return outcomes | dict.fromkeys(ADDED, np.nan)
     added = added.set_index("quantity")
@@ -407,11 +411,11 @@ def through_heads(rng: np.random.Generator, setting: Setting) -> Outcomes:
     apart = right["text"].astype(float) - right["audio"]
     by_fold = [row[fold == k].mean() for row, fold in zip(apart, panel.folds, strict=True) for k in range(5)]
     contested = drawn.contested[np.argsort(drawn.panel.ids)]
-    jsd = ambiguity.disagreement_scores(panel)["jsd"].to_numpy()
-    link = group_jackknife(lambda rows: auroc(jsd[rows], contested[rows]), len(jsd), panel.groups)
+    jsd = link.disagreement_scores(panel)["jsd"].to_numpy()
+    area = group_jackknife(lambda rows: auroc(jsd[rows], contested[rows]), len(jsd), panel.groups)
     return {
         "excess of one modality's models above 0, through heads": excess_above(panel),
-        "interval of a link that is not there, through heads": covers(link, 0.5),
+        "interval of a link that is not there, through heads": covers(area, 0.5),
         "corrected resampled t, through heads": rejects(
             inference.corrected_resampled_t(by_fold, 0.8 * design.n, 0.2 * design.n)
         ),

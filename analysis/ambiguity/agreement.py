@@ -220,14 +220,14 @@ def evaluate(study: Study) -> Answer:
     means = {
         row["quantity"]: row
         for quantity, (values, limits) in _by_utterance(votes).items()
-        for found in [mean_interval(values, groups, limits=limits, **study.for_intervals)]
+        for found in [mean_interval(values, groups, limits=limits, **study.resampling)]
         for row in [{"quantity": quantity, **vars(found)}]
     }
     alphas = {}
     for level in levels(votes, study):
         measure = alpha(votes.counts, level, votes.numbers)
         found = sums_interval(
-            measure.function, measure.columns, groups, limits=measure.limits, **study.for_intervals
+            measure.function, measure.columns, groups, limits=measure.limits, **study.resampling
         )
         alphas[level] = {"quantity": f"alpha, {level}", **vars(found)}
     tables = {"votes": vote_table(votes), "ambiguity": _table(votes, means), "alpha": _table(votes, alphas)}
@@ -249,7 +249,7 @@ def evaluate(study: Study) -> Answer:
 
     splittable = bool((votes.n >= FEWEST_SPLIT).any())
     if splittable:
-        rows = reliability(votes, groups, **study.for_intervals)
+        rows = reliability(votes, groups, **study.resampling)
         tables["reliability"] = _table(votes, rows)
         findings.append(
             finding(AGREEMENT, "reliability of A", rows["reliability"], _reliability_verdict(rows))

@@ -8,8 +8,8 @@ and, where they are known, length (words) and duration (seconds), both as ``log(
 so that a bend is not credited to disagreement.
 
 Two ridge-penalised logistic regressions say how probable it is that an utterance is contested: one from these scores,
-one from these and the scores of disagreement. Both are fitted without the groups that they are applied to (one
-partition into `N_FOLDS` folds of whole groups). With held-out probabilities ``q``:
+one from these and the scores of disagreement. Both are fitted without the groups that they are applied to
+(`analysis.cross_fitting`). With held-out probabilities ``q``:
 
 - ``log loss added``: mean of the log loss without disagreement minus that with it, in nats; above 0 where disagreement
   adds to these scores. What adds nothing costs a little, so that the expectation is below 0 then: this is a careful
@@ -29,18 +29,18 @@ confidence: scores are noisy, and two noisy signs of one ambiguity add to each o
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from mixed_signals.analysis.ambiguity.ratings import Floats
+from mixed_signals.analysis.cross_fitting import cross_fit, standardised
 from mixed_signals.analysis.disagreement.distances import entropy
 from mixed_signals.analysis.inference import Test, freedman_lane, sign_flip, with_test
-from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.analysis.panel import Panel
+from mixed_signals.analysis.scores import DECILES, deciles, top_margin
 from mixed_signals.models.areas import mean_areas
 from mixed_signals.models.intervals import (
     Interval,
@@ -52,10 +52,7 @@ from mixed_signals.models.intervals import (
 )
 from mixed_signals.models.measures import pearson
 
-N_FOLDS = 5
 FEWEST_CONTESTED = 20
-DECILES = 10
-PENALTY = 1.0  # C of scikit-learn; with 0.01, confidence is shrunk so far that what merely goes with it seems to add
 
 Flags = NDArray[np.bool_]
 
@@ -66,8 +63,7 @@ def confidence_scores(panel: Panel) -> pd.DataFrame:
     for model in panel.models:
         p = panel.seed_mean(model)
         scores[f"entropy {model}"] = entropy(p).mean(axis=0)
-        two = np.partition(p, -2, axis=-1)[..., -2:]
-        scores[f"margin {model}"] = (two[..., 1] - two[..., 0]).mean(axis=0)
+        scores[f"margin {model}"] = top_margin(p).mean(axis=0)
     return pd.DataFrame(scores)
 
 
@@ -91,64 +87,6 @@ def length_scores(utterances: pd.DataFrame, ids: NDArray[np.object_]) -> pd.Data
         if np.isfinite(seconds).all():
             scores["seconds"] = np.log1p(np.maximum(seconds, 0.0))
     return pd.DataFrame(scores, index=range(len(ids)))
-
-
-class CrossFitted(NamedTuple):
-    """Held-out probabilities of being contested, and the fold that each row was held out in; shape (N,) each."""
-
-    without: Floats
-    added: Floats
-    fold: NDArray[np.intp]
-
-
-def cross_fit(
-    contested: Flags,
-    base: ArrayLike,
-    disagreement: ArrayLike,
-    groups: ArrayLike | None = None,
-    *,
-    seed: int = 0,
-) -> CrossFitted | None:
-    """Fit both regressions without each fold's groups and apply them to it.
-
-    Parameters
-    ----------
-    contested : array of bool, shape (N,)
-    base : array-like of float, shape (N, B)
-        Enters with its squares.
-    disagreement : array-like of float, shape (N, D)
-    groups : array-like of shape (N,) or None
-    seed : int
-        Of dealing groups to folds.
-
-    Returns
-    -------
-    CrossFitted, or None where some fold's training rows are all contested or all not.
-    """
-    codes = group_codes(groups, len(contested))
-    n_groups = len(np.unique(codes))
-    if n_groups < 2:
-        return None
-    codes = np.random.default_rng(seed).permutation(n_groups)[codes]
-    Z = _standard(np.asarray(base, dtype=np.float64))
-    first = np.column_stack([Z, _standard(Z**2)])
-    second = np.column_stack([first, _standard(np.asarray(disagreement, dtype=np.float64))])
-    found = CrossFitted(np.empty(len(codes)), np.empty(len(codes)), np.empty(len(codes), dtype=np.intp))
-    splitter = GroupKFold(min(N_FOLDS, n_groups))
-    for number, (train, test) in enumerate(splitter.split(Z, groups=codes)):
-        if contested[train].all() or not contested[train].any():
-            return None
-        found.fold[test] = number
-        for X, q in ((first, found.without), (second, found.added)):
-            model = LogisticRegression(C=PENALTY, solver="newton-cholesky").fit(X[train], contested[train])
-            q[test] = model.predict_proba(X[test])[:, 1]
-    return found
-
-
-def _standard(X: Floats) -> Floats:
-    """Return columns of mean 0 and SD 1 (0 where they do not vary); labels play no part, so all rows may be used."""
-    spread = X.std(axis=0)
-    return (X - X.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
 
 
 def loss(contested: Flags, q: Floats) -> Floats:
@@ -207,7 +145,7 @@ def control_table(
         The fusion's.
     groups : array of shape (N,) or None
     resamples, seed : int
-        Of groups; as many draws for tests.
+        Of intervals and tests.
 
     Returns
     -------
@@ -218,8 +156,11 @@ def control_table(
     if n < FEWEST_CONTESTED:
         which = "contested" if contested.sum() <= n else "uncontested"
         return f"only {n} {which} utterances, at least {FEWEST_CONTESTED} are needed"
-    fitted = cross_fit(contested, base, disagreement, groups, seed=seed)
-    if fitted is None:
+    Z = standardised(base.to_numpy(np.float64))
+    these = np.column_stack([Z, Z**2])
+    designs = [these, np.column_stack([these, disagreement.to_numpy(np.float64)])]
+    fitted = cross_fit(contested, designs, groups, seed=seed)
+    if fitted is None or not fitted.complete:
         return "contested utterances are in too few groups to hold groups out"
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rows: list[dict[str, Any]] = []
@@ -227,20 +168,19 @@ def control_table(
     def add(quantity: str, found: Interval, test: Test | None = None) -> None:
         rows.append({"quantity": quantity, **with_test(found, test)})
 
-    without, added = loss(contested, fitted.without), loss(contested, fitted.added)
+    without, added = (loss(contested, q) for q in fitted.chances.T)
     add("log loss, these scores", mean_interval(without, groups, limits=(0, np.inf), **options))
     add("log loss, with disagreement", mean_interval(added, groups, limits=(0, np.inf), **options))
     gain = without - added
     add(
         "log loss added",
         mean_interval(gain, groups, **options),
-        sign_flip(gain, groups, draws=resamples, seed=seed),
+        sign_flip(gain, groups, **options),
     )
 
     def three_areas(blocks: NDArray[np.intp]) -> Floats:
         first, second = (
-            mean_areas(q[:, None], contested[:, None], fitted.fold, blocks).auroc
-            for q in (fitted.without, fitted.added)
+            mean_areas(q[:, None], contested[:, None], fitted.fold, blocks).auroc for q in fitted.chances.T
         )
         return np.array([first, second, second - first])
 
@@ -250,8 +190,7 @@ def control_table(
     ):
         add(name, found)
 
-    Z = _standard(base.to_numpy(np.float64))
-    covariates = np.column_stack([np.ones(len(Z)), Z, Z**2])
+    covariates = np.column_stack([np.ones(len(these)), these])
     score = disagreement.iloc[:, 0].to_numpy(np.float64)
     pair = np.column_stack([score, contested])
     rest = pair - covariates @ np.linalg.lstsq(covariates, pair, rcond=None)[0]
@@ -259,20 +198,12 @@ def control_table(
     add(
         "partial correlation",
         sums_interval(measure.function, measure.columns, groups, limits=measure.limits, **options),
-        freedman_lane(
-            contested.astype(np.float64), score, covariates[:, 1:], groups, draws=resamples, seed=seed
-        ),
+        freedman_lane(contested.astype(np.float64), score, covariates[:, 1:], groups, **options),
     )
 
     if groups is not None:
-        place = np.argsort(np.argsort(confidence, kind="stable"))
-        decile = place * DECILES // len(confidence)
-        below, pairs = matched_pairs(score, contested, group_codes(groups, len(score)) * DECILES + decile)
+        strata = group_codes(groups, len(score)) * DECILES + deciles(confidence)
+        below, pairs = matched_pairs(score, contested, strata)
         found = ratio_interval(below, pairs, groups, limits=(0, 1), **options)
-        add("AUROC, matched", found, sign_flip(below - pairs / 2, groups, draws=resamples, seed=seed))
+        add("AUROC, matched", found, sign_flip(below - pairs / 2, groups, **options))
     return pd.DataFrame(rows)
-
-
-def confidence(panel: Panel) -> Floats:
-    """Return the fusion's highest probability, averaged over partitions, shape (N,)."""
-    return np.asarray(panel.seed_mean(FUSION).max(axis=-1).mean(axis=0))

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mixed_signals.analysis.ambiguity.agreement import FEWEST_SPLIT, SPLITS
-from mixed_signals.analysis.ambiguity.control import DECILES, N_FOLDS
-from mixed_signals.analysis.findings import Finding, against, finding, records, side, with_interval
+from mixed_signals.analysis.cross_fitting import N_FOLDS
+from mixed_signals.analysis.findings import Finding, against, called, finding, records, side, with_interval
 from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.analysis.scores import DECILES
 
 LINK = "Does disagreement between modalities mark utterances that people find ambiguous?"
 ADDS = "Does disagreement add to confidence in telling which utterances people find ambiguous?"
@@ -129,7 +130,7 @@ _TESTS = {
 
 
 def link_method(panel: Panel, link: pd.DataFrame) -> str:
-    """Return how the link of `analysis.ambiguity.link_table` was found."""
+    """Return how the link of `analysis.ambiguity.link.link_table` was found."""
     used = [words for name, words in _TESTS.items() if link["method"].str.contains(name).any()]
     tested = f"tested by {' and '.join(used)}" if used else "not tested"
     if panel.kind == "interval":
@@ -173,6 +174,6 @@ def these_scores(lengths: Sequence[str]) -> str:
 
 
 def _model(name: str) -> str:
-    if name == FUSION:
-        return "the fusion"
-    return "the class frequencies of the training rows" if name == "prior" else f"the model of {name}"
+    if name == "prior":
+        return "the class frequencies of the training rows"
+    return called(name) if name == FUSION else f"the model of {name}"

@@ -21,7 +21,7 @@ Of an interval target:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ class Distance:
 def distances(panel: Panel) -> tuple[Distance, ...]:
     """Return the distances that a panel's kind of target has; the first is the one that the others stand beside."""
     if panel.kind == "interval":
-        scale = panel.truth.std()
+        scale = panel.deviation
         return (Distance("difference", np.inf, lambda v: v[..., 0] / scale, _absolute),)
     truth = panel.truth
     return (
@@ -92,9 +92,26 @@ def jensen_shannon(*distributions: ArrayLike) -> Values:
     return np.maximum(entropy(p.mean(axis=0)) - entropy(p).mean(axis=0), 0.0)
 
 
-def unimodal_divergence(panel: Panel) -> Values:
-    """Return the Jensen-Shannon divergence of all unimodals at once, in bits, averaged over partitions, shape (N,)."""
-    return np.asarray(jensen_shannon(*(panel.seed_mean(m) for m in panel.unimodals)).mean(axis=0))
+def unimodal_divergence(panel: Panel, changed: Mapping[str, Values] | None = None) -> Values:
+    """Return how far all unimodals are apart, averaged over partitions, shape (N,).
+
+    Their Jensen-Shannon divergence, in bits; of an interval target their *spread*, the standard deviation of their
+    values (M in its denominator) in standard deviations of the truth.
+
+    Parameters
+    ----------
+    panel : Panel
+    changed : mapping of model to array of shape (P, S, N, C), optional
+        Outputs to take in place of the panel's.
+    """
+    outputs = {**panel.outputs, **(changed or {})}
+    said = np.stack([outputs[m].mean(axis=1) for m in panel.unimodals])
+    return np.asarray(apart(said, panel.kind, panel.deviation).mean(axis=0))
+
+
+def apart(outputs: Values, kind: str, scale: float = 1.0) -> Values:
+    """Return how far M models are apart, shape (...), for outputs (M, ..., C); see `unimodal_divergence`."""
+    return outputs[..., 0].std(axis=0) / scale if kind == "interval" else jensen_shannon(*outputs)
 
 
 def entropy(p: ArrayLike) -> Values:

@@ -1,4 +1,4 @@
-"""What disagreement has to exceed before it says anything of modalities: training again, and one modality twice.
+"""What disagreement has to exceed before it says anything of modalities: training again.
 
 Conventions
 -----------
@@ -21,14 +21,12 @@ their disagreement as excess, two unsure ones that differ little have little.
 *Trainings* are the run's seeds, at least `FEWEST_SEEDS`. A head whose result does not depend on a seed has no seed
 noise: its trainings are *bags*, each fitted to as many groups as there were, drawn from the training groups with
 replacement (the *resampling floor*: what other training groups would change). Its ``between`` and ``excess`` are of
-bags as well. Two models of the *same* modality are fitted to disjoint halves of its features, on the same folds and
-with the same seeds: only disagreement above theirs is called modality disagreement. Halves know less than the whole and
-so disagree more than two whole feature sets would: the comparison is on the safe side.
+bags as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,19 +44,22 @@ FEWEST_SEEDS = 5
 N_BAGS = 5
 
 Pair = tuple[str, str]
+Excesses = Mapping[tuple[str, Pair], Excess]
+"""By distance and pair."""
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """A panel of repeated trainings, or why there is none.
+    """A panel of models trained again, or why there is none.
 
     Attributes
     ----------
     panel : Panel or None
     kind : str
-        What it holds: ``"seeds"``, ``"bags"`` or ``"halves"``; empty where there is none.
+        What it holds: ``"seeds"`` or ``"bags"``, or what models of one modality differ by (see
+        `analysis.disagreement.same_modality`); empty where there is none.
     why : str
-        Why there is none, or none of some modality.
+        Why there is none.
     """
 
     panel: Panel | None = None
@@ -97,45 +98,14 @@ def repeated_panel(study: Study, panel: Panel) -> Repeated:
 
     subsets = [*((m,) for m in panel.unimodals), panel.unimodals]
     try:
-        given = {**_recipe(study), "n_bags": N_BAGS, "seed": study.seed}
+        given = {**recipe(study), "n_bags": N_BAGS, "seed": study.seed}
         predictions = bagged(study.views, panel.head, subsets, study.folds, **given)
     except UsageError as error:
         return Repeated(why=f"{what} could not be measured: {error}")
-    return Repeated(_lined_up(predictions, panel), "bags")
+    return Repeated(lined_up(predictions, panel), "bags")
 
 
-def halved_panel(study: Study, panel: Panel) -> Repeated:
-    """Return two models of each modality, ``text.a`` and ``text.b``, fitted to disjoint halves of its features.
-
-    A modality that cannot be halved is left out, and `why` names it.
-    """
-    what = (
-        "the disagreement of two models of one modality, above which alone modality disagreement is claimed,"
-    )
-    if not study.refit:
-        return Repeated(why=f"{what} takes heads trained again, which was turned off")
-    from mixed_signals.models.refits import halved
-
-    seeds = sorted({seed for seed, _ in panel.seeds})
-    tables, whys = [], []
-    for modality in panel.unimodals:
-        try:
-            given = {**_recipe(study), "seeds": seeds, "seed": study.seed}
-            tables.append(halved(study.views, panel.head, [modality], study.folds, **given))
-        except UsageError as error:
-            whys.append(str(error))
-    why = f"{what} could not be measured: {'; '.join(dict.fromkeys(whys))}" if whys else ""
-    if not tables:
-        return Repeated(why=why)
-    halves = pd.concat(tables, ignore_index=True)
-    names = list(dict.fromkeys(halves["modalities"]))
-    stand_in = halves[halves["modalities"] == names[0]].assign(
-        modalities="+".join(names)
-    )  # a panel has a fusion
-    return Repeated(_lined_up(pd.concat([halves, stand_in], ignore_index=True), panel), "halves", why)
-
-
-def excess_values(repeated: Repeated, panel: Panel, pairs: Iterable[Pair]) -> dict[tuple[str, Pair], Excess]:
+def excess_values(repeated: Repeated, panel: Panel, pairs: Iterable[Pair]) -> Excesses:
     """Return what `floor_values` gives for each distance and pair, by a panel's utterances (NaN: not in)."""
     if repeated.panel is None:
         return {}
@@ -151,26 +121,6 @@ def excess_values(repeated: Repeated, panel: Panel, pairs: Iterable[Pair]) -> di
     }
 
 
-def same_modality_values(halves: Repeated, panel: Panel) -> dict[tuple[str, str], Values]:
-    """Return the distance of the two models of each modality, by distance and modality, each of shape (N,).
-
-    Each model's outputs are averaged over seeds, as those of the rates are that they stand beside.
-    """
-    if halves.panel is None:
-        return {}
-    from mixed_signals.models.refits import HALVES
-
-    found = {}
-    for distance in distances(halves.panel):
-        for modality in panel.unimodals:
-            models = [f"{modality}.{half}" for half in HALVES]
-            if set(models) <= set(halves.panel.outputs):
-                first, second = (distance.view(halves.panel.seed_mean(model)) for model in models)
-                values = distance.between(first, second).mean(axis=0)
-                found[distance.name, modality] = aligned(values, halves.panel, panel)
-    return found
-
-
 def depends_on_seed(panel: Panel) -> bool:
     """Return whether training a panel's head again with another seed can change it."""
     if panel.deterministic or len(panel.seeds) > 1:
@@ -183,12 +133,13 @@ def depends_on_seed(panel: Panel) -> bool:
         return True
 
 
-def _recipe(study: Study) -> dict[str, Any]:
+def recipe(study: Study) -> dict[str, Any]:
     """Return how the study's heads were trained, as far as training them again has to know."""
     return {"group": group_column(study.run), "normalize": bool(study.run.info.get("normalize"))}
 
 
-def _lined_up(predictions: pd.DataFrame, panel: Panel) -> Panel:
+def lined_up(predictions: pd.DataFrame, panel: Panel) -> Panel:
+    """Return the panel of the predictions of heads that were trained again."""
     (found,), _ = make_panels(predictions, kind=panel.kind)
     return found
 

@@ -1,4 +1,4 @@
-"""What a table of rates says, in sentences."""
+"""What a table of rates says, in sentences, and how it was made."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from mixed_signals.analysis.disagreement.floors import Repeated
+from mixed_signals.analysis.disagreement.same_modality import FEATURE_SETS, SameModality
 from mixed_signals.analysis.findings import (
     DISAGREE,
     Finding,
     Row,
     against,
+    called,
     finding,
     percent,
     records,
@@ -19,7 +22,7 @@ from mixed_signals.analysis.findings import (
     with_interval,
     with_p,
 )
-from mixed_signals.analysis.panel import FUSION
+from mixed_signals.analysis.panel import FUSION, Panel
 
 FLOOR = "Is that more than two seeds of the same model disagree?"
 RESAMPLING = "Is that more than training on other groups changes?"
@@ -74,7 +77,7 @@ def rate_findings(rates: pd.DataFrame, silent: Collection[str] = ()) -> list[Fin
 
 
 def _between(row: Row) -> str:
-    return f"{row['first']} and {'the fusion' if row['second'] == FUSION else row['second']}"
+    return f"{row['first']} and {called(row['second'])}"
 
 
 def _quantity(row: Row) -> str:
@@ -134,11 +137,12 @@ def _same(cells: dict[str, Row], silent: Collection[str]) -> Finding | None:
     observed, same = (_amount(cells[name]["estimate"], measure) for name in ("rate", "same_modality"))
     claim = "modality disagreement" if side(row, 0.0) == "above" else "no modality disagreement is claimed"
     if mute := [model for model in (row["first"], row["second"]) if model in silent]:
-        of = " and ".join("the fusion" if model == FUSION else model for model in mute)
+        of = " and ".join(map(called, mute))
         claim = f"no modality disagreement is claimed, since {of} is not shown to say anything of the target"
+    sets = f" ({row['repeats']} of their own)" if FEATURE_SETS in row["repeats"] else ""
     said = (
         f"{row['head']}: {_DISTANCES[measure]} of {_between(row)}, {observed}, {_stands(row)} the {same} of two models "
-        f"of one modality; the difference is {_beyond(row)}: {claim}."
+        f"of one modality{sets}; the difference is {_beyond(row)}: {claim}."
     )
     return finding(SAME, _quantity(row), row, said)
 
@@ -169,3 +173,45 @@ def _shift(row: Row) -> Finding:
 def _stands(row: Row) -> str:
     where = side(row, 0.0)
     return f"is {where}" if where else "stands (without an interval) beside"
+
+
+def rate_methods(panel: Panel, repeated: Repeated, same: SameModality) -> list[str]:
+    """Return the sentences of a methods section."""
+    if panel.kind == "interval":
+        said = [
+            "Disagreement of two models is the absolute difference of their values in standard deviations of the "
+            "truth, beside Lin's concordance correlation [Lin 1989]."
+        ]
+    else:
+        said = [
+            "Disagreement of two models is the share of utterances to which they give different labels, the "
+            "Jensen-Shannon divergence of their probabilities in bits [Lin 1991], the shift of the true class's margin "
+            "[Schapire 1998] and the difference in the probability of the true class; the first and the last between a "
+            "unimodal model and the fusion follow [Srikanth 2025]. Agreement beyond the labels' marginals is Cohen's "
+            "kappa [Cohen 1960]."
+        ]
+    said.append(
+        "Disagreement by accuracy alone is that of models with the same mistakes that are independent given the truth "
+        "(after [Geirhos 2020])."
+    )
+    if repeated.panel:
+        again = {
+            "seeds": f"{len(repeated.panel.seeds)} seeds",
+            "bags": f"{len(repeated.panel.seeds)} fits to groups drawn from the training groups with "
+            "replacement, as in [Breiman 1996]",
+        }[repeated.kind]
+        said.append(
+            f"The excess over the floor compares two models in different trainings ({again}) with each of them in two "
+            "trainings; it is unbiased, zero in expectation for models that differ by training alone, and not clipped "
+            "[Szekely 2013; Fuglede 2004]. Its interval over groups is widened by a jackknife over trainings "
+            "[Tukey 1958; Zou 2008], and its p is that of exchanging trainings between the two models."
+        )
+    if same.panel:
+        pairs = "; ".join(f"{m}: {', '.join(sets)}" for m, sets in same.sets.items())
+        fitted = f"fitted to feature sets of their own ({pairs})" if pairs else ""
+        if set(same.models) - set(same.sets):
+            fitted = " or ".join(filter(None, [fitted, "trained on disjoint halves of its features"]))
+        said.append(
+            f"Modality disagreement is claimed only above that of two models of one modality, {fitted}."
+        )
+    return said

@@ -83,7 +83,7 @@ class Excess:
             method=f"{interval.method}, widened by a delete-one-training jackknife, t({n - 1})",
         )
 
-    def test(self, draws: int, seed: int) -> tuple[float, str]:
+    def test(self, resamples: int, seed: int) -> tuple[float, str]:
         """Return p and how it was made; see this module's conventions."""
         n = len(self.units)
         observed = _mean_excess(self.means, np.repeat([1.0, 0.0], n)[None])[0]
@@ -92,13 +92,13 @@ class Excess:
             chosen = np.array(list(combinations(range(2 * n), n)))
         else:
             rng = np.random.default_rng(seed)
-            chosen = rng.random((draws, 2 * n)).argpartition(n, axis=1)[:, :n]
+            chosen = rng.random((resamples, 2 * n)).argpartition(n, axis=1)[:, :n]
         split = np.zeros((len(chosen), 2 * n))
         np.put_along_axis(split, chosen, 1.0, axis=1)
         above = int(np.sum(_mean_excess(self.means, split) >= observed - 1e-12))
         if every:
             return above / len(split), f"permutation of trainings, all {len(split)} splits, one-sided"
-        return (1 + above) / (1 + draws), f"permutation of trainings, {draws} splits, one-sided"
+        return (1 + above) / (1 + resamples), f"permutation of trainings, {resamples} splits, one-sided"
 
 
 def compared_trainings(trainings: Trainings) -> NDArray[np.bool_]:

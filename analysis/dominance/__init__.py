@@ -40,10 +40,10 @@ from mixed_signals.analysis.dominance.reliance import (
     MOST_SEEDS,
     PERMUTATIONS,
     exchanged,
+    goodness,
     open_fusion,
     permuted_scores,
     projected,
-    row_scores,
     unchanged,
 )
 from mixed_signals.analysis.dominance.sentences import (
@@ -210,7 +210,7 @@ def _by_perturbing(asked: Asked, answer: Answer, measures: list[Row]) -> None:
     panel = asked.panel
     try:
         held = open_fusion(asked.study, panel)
-        before = row_scores(panel, unchanged(held))[held.rows]
+        before = goodness(panel, unchanged(held))[held.rows]
         for m in panel.unimodals:
             lost = before - permuted_scores(held, m)
             measures.append(named(panel, m, "permutation", asked.mean(lost, held.rows)))

@@ -10,19 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-DECILES = 10
-
-
-def deciles(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the decile of each row, 0 to 9, shape (N,); equal values are in one.
-
-    Examples
-    --------
-    >>> deciles(np.array([0.5, 0.9, 0.7, 0.7])).tolist()
-    [0, 7, 2, 2]
-    """
-    ranks = np.searchsorted(np.sort(confidence), confidence)
-    return np.asarray(ranks * DECILES // len(confidence))
+from mixed_signals.analysis.scores import DECILES, deciles
 
 
 def matched(

@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixed_signals.analysis.dominance.additivity import Projection, centred_logs, project
-from mixed_signals.analysis.dominance.shapley import variance
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.perturbing import (
     HeldOut,
@@ -36,6 +35,7 @@ from mixed_signals.analysis.perturbing import (
     kinds_of,
     permute,
 )
+from mixed_signals.analysis.scores import wrong
 from mixed_signals.analysis.study import Study
 
 MOST_ROWS = 2000
@@ -81,12 +81,9 @@ def open_fusion(study: Study, panel: Panel) -> HeldOut:
     return HeldOut(study, panel, FUSION, panel.seeds[:MOST_SEEDS], rows)
 
 
-def row_scores(panel: Panel, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+def goodness(panel: Panel, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each row's score for outputs (P, S, N, C), shape (N,): see the module's conventions."""
-    mean = outputs.mean(axis=1)
-    if panel.kind == "interval":
-        return np.asarray(1 - ((mean[..., 0] - panel.truth) ** 2).mean(axis=0) / variance(panel))
-    return np.asarray((mean.argmax(axis=-1) == panel.truth).mean(axis=0))
+    return np.asarray((1 - wrong(panel, outputs.mean(axis=1))).mean(axis=0))
 
 
 def unchanged(held: HeldOut) -> NDArray[np.float64]:
@@ -97,7 +94,7 @@ def unchanged(held: HeldOut) -> NDArray[np.float64]:
 
 def permuted_scores(held: HeldOut, modality: str) -> NDArray[np.float64]:
     """Return the scores of the rows asked for when a modality is permuted, mean of permutations, shape (n,)."""
-    found = [row_scores(held.panel, held.said(permute(modality), draw)) for draw in range(PERMUTATIONS)]
+    found = [goodness(held.panel, held.said(permute(modality), draw)) for draw in range(PERMUTATIONS)]
     return np.asarray(np.mean(found, axis=0)[held.rows])
 
 
@@ -116,12 +113,11 @@ def exchanged(held: HeldOut, modality: str) -> Exchanged | None:
     if panel.kind == "interval":
         direction = np.where(towards > 0, 1, -1)
         moved, moved_control = ((each - before)[..., 0] for each in (after, control))
-        deviation = np.sqrt(variance(panel))
         measures = (
             moved * direction > 0,
             moved_control * direction > 0,
-            np.abs(moved) / deviation,
-            np.abs(moved_control) / deviation,
+            np.abs(moved) / panel.deviation,
+            np.abs(moved_control) / panel.deviation,
         )
     else:
         decided, kept, was = (each.argmax(axis=-1) for each in (after, control, before))
@@ -191,9 +187,8 @@ def projected(held: HeldOut) -> Projected:
     found = project(function, X[taken], blocks, n_draws, rng)
 
     def scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if nominal:
-            return np.asarray(np.array(known)[values.argmax(axis=1)] == panel.truth[rows], dtype=np.float64)
-        return np.asarray(1 - (values[:, 0] - panel.truth[rows]) ** 2 / variance(panel))
+        said = np.array(known)[values.argmax(axis=1)] if nominal else values
+        return 1 - wrong(panel, np.eye(len(panel.classes))[said] if nominal else values, rows)
 
     changed = found.full.argmax(axis=1) != found.additive.argmax(axis=1) if nominal else None
     error = found.error(lambda values: float(scores(values).mean()))

@@ -74,16 +74,11 @@ def _value(panel: Panel, outputs: NDArray[np.float64], towards: str) -> NDArray[
     if panel.kind == "interval":
         target = panel.truth if towards == "label" else panel.mean(FUSION)[:, 0]
         missed: NDArray[np.float64] = ((outputs[..., 0] - target) ** 2).mean(axis=(0, 1))
-        return -missed / variance(panel)
+        return -missed / panel.deviation**2
     target = panel.truth if towards == "label" else decision(panel)
     given = outputs[:, :, np.arange(len(target)), target]
     logs: NDArray[np.float64] = np.log(np.maximum(given, FLOOR)).mean(axis=(0, 1))
     return logs
-
-
-def variance(panel: Panel) -> float:
-    """Return the variance of an interval target's true values (1 where they do not vary)."""
-    return float(np.var(panel.truth)) or 1.0
 
 
 def shapley_values(values: NDArray[np.float64]) -> NDArray[np.float64]:

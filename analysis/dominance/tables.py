@@ -12,14 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixed_signals.analysis.dominance.matching import matched
 from mixed_signals.analysis.dominance.reliance import Exchanged, Projected
-from mixed_signals.analysis.dominance.shapley import decision, variance
 from mixed_signals.analysis.inference import sign_flip, with_test
 from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.analysis.scores import Floats, confidence, wrong
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.intervals import UNLIMITED, Interval, Limits, mean_interval, ratio_interval
 
 ANY = "any modality"
-Floats = NDArray[np.float64]
 Row = dict[str, Any]
 
 
@@ -32,40 +31,23 @@ class Asked:
 
     def mean(self, values: ArrayLike, rows: Any = slice(None), limits: Limits = UNLIMITED) -> Interval:
         """Return the mean of values of some rows of the panel."""
-        return mean_interval(values, self._groups(rows), limits=limits, **self.study.for_intervals)
+        return mean_interval(values, self._groups(rows), limits=limits, **self.study.resampling)
 
     def ratio(
         self, above: Floats, below: Floats, rows: Any = slice(None), limits: Limits = UNLIMITED
     ) -> Interval:
         """Return the ratio of two sums over some rows of the panel."""
-        return ratio_interval(above, below, self._groups(rows), limits=limits, **self.study.for_intervals)
+        return ratio_interval(above, below, self._groups(rows), limits=limits, **self.study.resampling)
 
     def difference(self, values: Floats, rows: Any = slice(None)) -> Row:
         """Return the fields of a mean that is tested against zero."""
         interval = self.mean(values, rows)
         if not len(values):
             return with_test(interval)
-        return with_test(interval, sign_flip(values, self._groups(rows), **self.study.for_tests))
+        return with_test(interval, sign_flip(values, self._groups(rows), **self.study.resampling))
 
     def _groups(self, rows: Any) -> NDArray[np.object_] | None:
         return None if self.panel.groups is None else self.panel.groups[rows]
-
-
-def losses(panel: Panel) -> Floats:
-    """Return how wrong the fusion is of each utterance, shape (N,): 1 or 0, or squared error over variance."""
-    if panel.kind == "interval":
-        return np.asarray((panel.mean(FUSION)[:, 0] - panel.truth) ** 2 / variance(panel))
-    return np.asarray(decision(panel) != panel.truth, dtype=np.float64)
-
-
-def confidences(panel: Panel) -> Floats:
-    """Return the fusion's confidence in each utterance, shape (N,), as the module's conventions say."""
-    mean = panel.mean(FUSION)
-    if panel.kind != "interval":
-        return mean.max(axis=1)
-    if panel.prior is None:
-        raise ValueError("no prior")
-    return np.abs(mean - panel.prior.mean(axis=0))[:, 0]
 
 
 def named(panel: Panel, modality: str, measure: str, interval: Interval) -> Row:
@@ -106,12 +88,12 @@ def ranked(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 def dominant_rows(asked: Asked, which: NDArray[np.bool_], alone: NDArray[np.bool_]) -> pd.DataFrame:
     """Return how often a modality dominates, and how wrong the fusion is where it does so unsupported."""
     panel, rows = asked.panel, []
-    wrong, confidence, groups = losses(panel), confidences(panel), panel.group_numbers()
+    missed, sure, groups = wrong(panel, panel.mean(FUSION)), confidence(panel), panel.group_numbers()
     both = which & alone
     limits: Limits = (0, np.inf) if panel.kind == "interval" else (0, 1)
     cases = [*zip(panel.unimodals, which, both, strict=True), (ANY, which.any(axis=0), both.any(axis=0))]
     for name, dominates, case in cases:
-        beside = matched(case, wrong, confidence, groups)
+        beside = matched(case, missed, sure, groups)
         found = np.flatnonzero(case & np.isfinite(beside))
         quantities: dict[str, Row] = {
             "dominates": vars(asked.mean(dominates, limits=(0, 1))),
@@ -122,9 +104,9 @@ def dominant_rows(asked: Asked, which: NDArray[np.bool_], alone: NDArray[np.bool
             ("wrong where it dominates supported", np.flatnonzero(dominates & ~case)),
             ("wrong elsewhere", np.flatnonzero(~dominates)),
         ):
-            quantities[quantity] = vars(asked.mean(wrong[at], at, limits))
+            quantities[quantity] = vars(asked.mean(missed[at], at, limits))
         quantities["wrong in matched rows"] = vars(asked.mean(beside[found], found, limits))
-        quantities["difference from matched rows"] = asked.difference((wrong - beside)[found], found)
+        quantities["difference from matched rows"] = asked.difference((missed - beside)[found], found)
         rows += [
             {"head": panel.head, "modality": name, "quantity": quantity, "p": np.nan, **row}
             for quantity, row in quantities.items()

@@ -41,7 +41,7 @@ def evaluate(
     labels: pd.Series,
     groups: pd.Series | None = None,
     *,
-    draws: int = 1000,
+    resamples: int = 1000,
     seed: int = 0,
     panel: Panel | None = None,
     values: Mapping[str, str] | None = None,
@@ -56,7 +56,7 @@ def evaluate(
         What is true of them, e.g. the intended emotion; its name is said where something is wrong.
     groups : Series by utterance id, optional
         Speaker, actor or dialog.
-    draws, seed : int
+    resamples, seed : int
         Of resamples of groups and of permutations.
     panel : Panel, optional
         Models to set beside people, where raters were shown the same modalities.
@@ -93,7 +93,7 @@ def evaluate(
             ]
         )
     by = None if groups is None else groups.reindex(votes.ids).fillna("").to_numpy(dtype=object)
-    people = People(votes, group_codes(by, len(votes.ids)), draws, seed)
+    people = People(votes, group_codes(by, len(votes.ids)), resamples, seed)
     tables = {
         "people": accuracy_table(people),
         "people_votes": votes_table(people),
@@ -172,7 +172,7 @@ def kappa_table(people: People, ratings: pd.DataFrame) -> pd.DataFrame:
         mine = ratings[(ratings["shown"] == channel) & ratings["utterance_id"].isin(people.votes.ids)]
         if not raters_are_known(mine):
             continue
-        found = channel_kappa(mine, by, resamples=people.draws, seed=people.seed)
+        found = channel_kappa(mine, by, **people.resampling)
         if found is not None:
             name, kappa, raters = found
             rows.append({"channel": channel, "quantity": name, **vars(kappa), "raters": raters})

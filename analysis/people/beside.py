@@ -26,11 +26,11 @@ from scipy.stats import rankdata
 from mixed_signals.analysis.ambiguity.ratings import Floats, ambiguity, contested
 from mixed_signals.analysis.disagreement.distances import distances
 from mixed_signals.analysis.disagreement.floors import FEWEST_SEEDS, floor_values
-from mixed_signals.analysis.inference import freedman_lane, sign_flip
+from mixed_signals.analysis.inference import freedman_lane, sign_flip, with_test
 from mixed_signals.analysis.panel import Panel
 from mixed_signals.analysis.people.votes import DIFFERENCE, Divergence, Mask, People
-from mixed_signals.models.intervals import SHARE, group_jackknife, mean_interval
-from mixed_signals.models.metrics import auroc
+from mixed_signals.analysis.ranks import auroc_interval, rank_correlation_interval
+from mixed_signals.models.intervals import SHARE, mean_interval
 
 Row = dict[str, Any]
 
@@ -44,7 +44,7 @@ def link_table(people: People) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``first, second, both, quantity, estimate, low, high, p, n, n_groups, method, test``. ``divergence``, ``floor``
+        ``first, second, both, quantity, estimate, low, high, p, n, n_groups, method``. ``divergence``, ``floor``
         and ``excess`` of the two channels in bits; ``spearman`` of the excess with the ambiguity of both; ``auroc`` of
         the excess for utterances that are contested with both; ``adds``, the same rank correlation beyond the
         ambiguities of each channel alone (partial, by ranks; p by Freedman and Lane).
@@ -62,7 +62,7 @@ def link_table(people: People) -> pd.DataFrame:
         key = {"first": first, "second": second, "both": union}
         rows += [{**key, **row} for row in _link(people, key, _of(apart, mine[rated]), mine)]
     order = ["first", "second", "both", "quantity", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=[*order, "p", "n", "n_groups", "method", "test"])
+    return pd.DataFrame(rows, columns=[*order, "p", "n", "n_groups", "method"])
 
 
 def _of(apart: Divergence, rows: NDArray[Any]) -> Divergence:
@@ -78,55 +78,26 @@ def _divergence_rows(people: People, apart: Divergence, mine: Mask) -> list[Row]
         "excess": apart.excess,
     }.items():
         limits = DIFFERENCE if quantity == "excess" else SHARE
-        found = mean_interval(
-            values, people.groups[mine], limits=limits, resamples=people.draws, seed=people.seed
-        )
-        rows.append({"quantity": quantity, **vars(found), "p": np.nan, "test": ""})
-    tested = sign_flip(apart.excess, people.groups[mine], draws=people.draws, seed=people.seed)
-    rows[-1] |= {"p": tested.p, "test": tested.method}
+        found = mean_interval(values, people.groups[mine], limits=limits, **people.resampling)
+        test = sign_flip(values, people.groups[mine], **people.resampling) if quantity == "excess" else None
+        rows.append({"quantity": quantity, **with_test(found, test)})
     return rows
 
 
 def _link(people: People, key: Mapping[str, str], apart: Divergence, mine: Mask) -> list[Row]:
-    by, n = people.groups[mine], int(mine.sum())
+    by = people.groups[mine]
     alone, other, together = (ambiguity(people.votes.counts[channel][mine]) for channel in key.values())
     split = contested(people.votes.counts[key["both"]][mine])
     excess = apart.excess
     ranks = np.column_stack([rankdata(x) for x in (together, excess, alone, other)])
-    tested = freedman_lane(ranks[:, 0], ranks[:, 1], ranks[:, 2:], by, draws=people.draws, seed=people.seed)
-    found = {
-        "spearman": group_jackknife(
-            lambda r: rank_correlation(excess[r], together[r]), n, by, limits=(-1, 1)
-        ),
-        "auroc": group_jackknife(lambda r: auroc(excess[r], split[r]), n, by, limits=(0, 1)),
-        "adds": group_jackknife(
-            lambda r: rank_correlation(excess[r], together[r], alone[r], other[r]), n, by, limits=(-1, 1)
-        ),
-    }
-    rows = [{"quantity": name, **vars(value), "p": np.nan, "test": ""} for name, value in found.items()]
-    rows[-1] |= {"p": tested.p, "test": tested.method}
-    return _divergence_rows(people, apart, mine) + rows
-
-
-def rank_correlation(x: Floats, y: Floats, *given: Floats) -> float:
-    """Return Spearman's rank correlation with mid-ranks, beyond the ranks of what is given (then a partial one).
-
-    NaN where nothing is left of x or y.
-
-    Examples
-    --------
-    >>> x = np.arange(5.0)
-    >>> round(rank_correlation(x, x**2), 3)
-    1.0
-    """
-    ranks = np.column_stack([rankdata(values) for values in (x, y, *given)])
-    ranks -= ranks.mean(axis=0)
-    a, b = ranks[:, 0], ranks[:, 1]
-    if given:
-        Z = ranks[:, 2:]
-        a, b = (values - Z @ np.linalg.lstsq(Z, values)[0] for values in (a, b))
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 1e-9 * len(x) else np.nan
+    tested = freedman_lane(ranks[:, 0], ranks[:, 1], ranks[:, 2:], by, **people.resampling)
+    adds = rank_correlation_interval(excess, together, alone, other, groups=by)
+    return [
+        *_divergence_rows(people, apart, mine),
+        {"quantity": "spearman", **with_test(rank_correlation_interval(excess, together, groups=by))},
+        {"quantity": "auroc", **with_test(auroc_interval(excess, split, by))},
+        {"quantity": "adds", **with_test(adds, tested)},
+    ]
 
 
 def models_table(people: People, panel: Panel) -> pd.DataFrame:
@@ -135,7 +106,7 @@ def models_table(people: People, panel: Panel) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``head, first, second`` (channels), ``quantity, estimate, low, high, p, n, n_groups, method, test``. Of people
+        ``head, first, second`` (channels), ``quantity, estimate, low, high, p, n, n_groups, method``. Of people
         ``divergence``, ``floor`` and ``excess`` in bits; ``models``, the divergence of the two models' probabilities,
         averaged over seeds, and, where there are seeds, ``models_excess``, that of single seeds beyond the seed floor
         (see `analysis.disagreement.floors`); ``spearman`` of people's excess with ``models``.
@@ -161,7 +132,7 @@ def models_table(people: People, panel: Panel) -> pd.DataFrame:
             for row in _beside(people, _of(apart, mine[rated]), mine, modelled, seeds)
         ]
     order = ["head", "first", "second", "quantity", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=[*order, "p", "n", "n_groups", "method", "test"])
+    return pd.DataFrame(rows, columns=[*order, "p", "n", "n_groups", "method"])
 
 
 def _model(panel: Panel, channel: str) -> str | None:
@@ -177,14 +148,8 @@ def _beside(
 ) -> list[Row]:
     by, excess = people.groups[mine], apart.excess
     rows = _divergence_rows(people, apart, mine)
-    found = {"models": mean_interval(modelled, by, limits=SHARE, resamples=people.draws, seed=people.seed)}
+    found = {"models": mean_interval(modelled, by, limits=SHARE, **people.resampling)}
     if seeds is not None:
-        found["models_excess"] = mean_interval(
-            seeds, by, limits=DIFFERENCE, resamples=people.draws, seed=people.seed
-        )
-    found["spearman"] = group_jackknife(
-        lambda r: rank_correlation(excess[r], modelled[r]), len(excess), by, limits=DIFFERENCE
-    )
-    return rows + [
-        {"quantity": name, **vars(value), "p": np.nan, "test": ""} for name, value in found.items()
-    ]
+        found["models_excess"] = mean_interval(seeds, by, limits=DIFFERENCE, **people.resampling)
+    found["spearman"] = rank_correlation_interval(excess, modelled, groups=by)
+    return rows + [{"quantity": name, **with_test(value)} for name, value in found.items()]

@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 
 from mixed_signals.analysis.ambiguity.ratings import Floats
-from mixed_signals.analysis.inference import Test, cochran, mcnemar, sign_flip
+from mixed_signals.analysis.inference import Test, cochran, mcnemar, sign_flip, with_test
 from mixed_signals.analysis.people.votes import (
     DIFFERENCE,
     TIES_SHARED,
@@ -52,7 +52,6 @@ from mixed_signals.models.intervals import SHARE, Interval
 ALL_VOTES, HALVES = "all", "halves"
 SHARES = ("gain", "loss", "flips_first", "flips_second")
 BY_LABEL = ("gain", "loss", "net", "loss_excess")
-NONE = Test(np.nan, np.nan, "", 0)
 
 Row = dict[str, Any]
 
@@ -65,7 +64,7 @@ def channels_table(people: People) -> pd.DataFrame:
     DataFrame
         ``first, second, more`` (whether the second shows all of the first and more), ``label`` ("" for all labels),
         ``votes`` (all or halves), ``tie_rule, quantity`` (see the module's conventions), ``estimate, low, high, p, n,
-        n_groups, method, test``. ``cochran_q`` has the statistic as its estimate and all channels as ``first``.
+        n_groups, method``. ``cochran_q`` has the statistic as its estimate and all channels as ``first``.
     """
     rows = []
     for first, second in combinations(people.votes.channels, 2):
@@ -77,32 +76,36 @@ def channels_table(people: People) -> pd.DataFrame:
     everywhere = people.votes.rated(*people.votes.channels, at_least=2)
     if len(people.votes.channels) > 2 and everywhere.any():
         by_channel = np.column_stack([people.right[c][TIES_WRONG][everywhere] for c in people.votes.channels])
-        test = cochran(by_channel, people.groups[everywhere], draws=people.draws, seed=people.seed)
+        test = cochran(by_channel, people.groups[everywhere], **people.resampling)
         key = {"first": ", ".join(people.votes.channels), "second": "", "more": False, "label": ""}
-        about = {"votes": ALL_VOTES, "tie_rule": TIES_WRONG, "quantity": "cochran_q", "p": test.p}
+        about = {"votes": ALL_VOTES, "tie_rule": TIES_WRONG, "quantity": "cochran_q"}
         alone = Interval(test.statistic, np.nan, np.nan, int(everywhere.sum()), test.n_groups, "a statistic")
-        rows.append({**key, **about, **vars(alone), "test": test.method})
+        rows.append({**key, **about, **with_test(alone, test)})
     order = ["first", "second", "more", "label", "votes", "tie_rule", "quantity", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=[*order, "p", "n", "n_groups", "method", "test"])
+    return pd.DataFrame(rows, columns=[*order, "p", "n", "n_groups", "method"])
 
 
 def _pair(people: People, first: str, second: str, both: Mask) -> list[Row]:
     """Return the rows of one pair of channels."""
-    by, draws = people.groups[both], {"draws": people.draws, "seed": people.seed}
+    by = people.groups[both]
     rows: list[Row] = []
 
     def add(
-        rule: str, votes: str, quantity: str, found: Interval, test: Test = NONE, label: str = ""
+        rule: str, votes: str, quantity: str, found: Interval, test: Test | None = None, label: str = ""
     ) -> None:
         key = {"label": label, "votes": votes, "tie_rule": rule, "quantity": quantity}
-        rows.append({**key, **vars(found), "p": test.p, "test": test.method})
+        rows.append({**key, **with_test(found, test)})
 
     for rule in (TIES_WRONG, TIES_SHARED):
         one, two = people.right[first][rule], people.right[second][rule]
         add(rule, ALL_VOTES, "gain", people.mean((1 - one) * two, both, SHARE))
         add(rule, ALL_VOTES, "loss", people.mean(one * (1 - two), both, SHARE))
         net = (two - one)[both]
-        test = mcnemar(one[both], two[both], by) if rule == TIES_WRONG else sign_flip(net, by, **draws)
+        test = (
+            mcnemar(one[both], two[both], by)
+            if rule == TIES_WRONG
+            else sign_flip(net, by, **people.resampling)
+        )
         add(rule, ALL_VOTES, "net", people.mean(two - one, both, DIFFERENCE), test)
 
         parts = half_quantities(people.halves[first][rule], people.halves[second][rule])
@@ -110,10 +113,10 @@ def _pair(people: People, first: str, second: str, both: Mask) -> list[Row]:
             if quantity in SHARES:
                 add(rule, HALVES, quantity, people.mean(values, both, SHARE))
             else:
-                test = sign_flip(values[both], by, **draws)
+                test = sign_flip(values[both], by, **people.resampling)
                 add(rule, HALVES, quantity, people.mean(values, both, DIFFERENCE), test)
         for quantity, (above, below) in parts.ratios.items():
-            test = sign_flip(above[both], by, **draws)
+            test = sign_flip(above[both], by, **people.resampling)
             add(rule, HALVES, quantity, people.ratio(above, below, both, DIFFERENCE), test)
     parts = half_quantities(people.halves[first][TIES_SHARED], people.halves[second][TIES_SHARED])
     for k, label in enumerate(people.votes.values):

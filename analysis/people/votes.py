@@ -271,15 +271,20 @@ class People:
     votes : ChannelVotes
     groups : array of int, shape (N,)
         Numbers of groups, from `mixed_signals.models.intervals.group_codes`.
-    draws, seed : int
+    resamples, seed : int
         Of resamples and permutations.
     """
 
     votes: ChannelVotes
     groups: NDArray[np.intp]
-    draws: int = 1000
+    resamples: int = 1000
     seed: int = 0
     _apart: dict[tuple[str, str], Divergence] = field(default_factory=dict, repr=False)
+
+    @property
+    def resampling(self) -> dict[str, int]:
+        """What intervals and tests are told."""
+        return {"resamples": self.resamples, "seed": self.seed}
 
     @property
     def splits(self) -> int:
@@ -310,12 +315,8 @@ class People:
 
     def mean(self, values: Floats, rows: Mask, limits: Limits) -> Interval:
         """Return the mean of some utterances' values."""
-        return mean_interval(
-            values[rows], self.groups[rows], limits=limits, resamples=self.draws, seed=self.seed
-        )
+        return mean_interval(values[rows], self.groups[rows], limits=limits, **self.resampling)
 
     def ratio(self, above: Floats, below: Floats, rows: Mask, limits: Limits) -> Interval:
         """Return the ratio of two sums over some utterances."""
-        return ratio_interval(
-            above[rows], below[rows], self.groups[rows], limits=limits, resamples=self.draws, seed=self.seed
-        )
+        return ratio_interval(above[rows], below[rows], self.groups[rows], limits=limits, **self.resampling)

@@ -32,17 +32,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from mixed_signals.analysis.disagreement.distances import jensen_shannon
+from mixed_signals.analysis.disagreement.distances import apart
 from mixed_signals.analysis.findings import Answer, against, finding, records, with_interval
 from mixed_signals.analysis.inference import corrected_resampled_t
 from mixed_signals.analysis.panel import FUSION, Panel, class_columns
+from mixed_signals.analysis.scores import Floats, row_scores
 from mixed_signals.analysis.study import Study
 from mixed_signals.models.choosing import CHOSEN
 from mixed_signals.models.intervals import mean_interval
-from mixed_signals.models.measures import absolute_error, accuracy, log_loss
 from mixed_signals.models.sweeps import sweep
 from mixed_signals.store import Fold, Views
 from mixed_signals.store import folds as make_folds
@@ -59,7 +59,6 @@ COLUMNS = [
     "estimate", "low", "high", "p", "n", "n_groups", "method",
 ]  # fmt: skip
 
-Floats = NDArray[np.float64]
 Weights = dict[tuple[int, int], pd.Series]
 
 
@@ -145,8 +144,9 @@ def inner_disagreement(study: Study, fold: Fold, *, n_jobs: int | None = None) -
         ]
     )
     known = np.isfinite(said).all(axis=(0, 2))
-    apart = said[..., 0].std(axis=0) if run.kind == "interval" else jensen_shannon(*said)
-    return pd.Series(np.where(known, apart, np.nan), index=pd.Index(fold.train_ids, dtype=object))
+    return pd.Series(
+        np.where(known, apart(said, run.kind), np.nan), index=pd.Index(fold.train_ids, dtype=object)
+    )
 
 
 def _n_inner(views: Views, group: str | None) -> int:
@@ -163,11 +163,11 @@ def training_weights(study: Study, *, n_jobs: int | None = None) -> dict[str, We
     n_jobs : int, optional
         Worker processes.
     """
-    apart = {(f.partition, f.fold): inner_disagreement(study, f, n_jobs=n_jobs) for f in study.folds}
+    found = {(f.partition, f.fold): inner_disagreement(study, f, n_jobs=n_jobs) for f in study.folds}
     return {
         weighting: {
             key: pd.Series(row_weights(values, weighting), index=values.index)
-            for key, values in apart.items()
+            for key, values in found.items()
         }
         for weighting in WEIGHTINGS
     }
@@ -218,14 +218,9 @@ def weighted_outputs(
 
 def _measures(panel: Panel, said: Floats) -> dict[str, Floats]:
     """Return scores by partition and utterance, (P, N) each, of outputs (P, N, C)."""
-    if panel.kind == "interval":
-        return {
-            "absolute error": np.stack([absolute_error(panel.truth, v[:, 0]).columns[:, 0] for v in said])
-        }
-    return {
-        "accuracy": np.stack([accuracy(panel.truth, p).columns[:, 0] for p in said]),
-        "log loss": np.stack([log_loss(panel.truth, p).columns[:, 0] for p in said]),
-    }
+    by_partition = [row_scores(panel, outputs) for outputs in said]
+    names = ("absolute error",) if panel.kind == "interval" else ("accuracy", "log loss")
+    return {name: np.stack([scores[name].by_row for scores in by_partition]) for name in names}
 
 
 def compare_training(study: Study, panel: Panel, outputs: Mapping[str, Floats]) -> pd.DataFrame:
@@ -257,7 +252,7 @@ def compare_training(study: Study, panel: Panel, outputs: Mapping[str, Floats]) 
         for measure, values in _measures(panel, said).items():
             change = values - plain[measure]
             by_fold = np.array([change[p, rows_of].mean() for p, rows_of in tested])
-            over_groups = mean_interval(change.mean(axis=0), panel.groups, **study.for_intervals)
+            over_groups = mean_interval(change.mean(axis=0), panel.groups, **study.resampling)
             over_folds = vars(corrected_resampled_t(by_fold, n_train, n_test))
             named = {
                 "head": panel.head, "weighting": weighting, "measure": measure,

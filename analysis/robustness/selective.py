@@ -33,7 +33,7 @@ divergence                 Jensen-Shannon divergence of all unimodal models (Lin
 labels                     number of different labels among the unimodal models
 confidence and divergence  chance of an error, by logistic regression on the log-odds of the highest probability and on
                            the divergence, fitted on other groups (cross-fitted)
-spread                     interval targets: standard deviation of the unimodal models' values
+spread                     interval targets: standard deviation of the unimodal models' values, in those of the truth
 =========================  ============================================================================================
 """
 
@@ -46,8 +46,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixed_signals.analysis.disagreement.distances import entropy, jensen_shannon, n_labels
+from mixed_signals.analysis.cross_fitting import cross_fit
+from mixed_signals.analysis.disagreement.distances import entropy, n_labels, unimodal_divergence
 from mixed_signals.analysis.panel import FUSION, Panel
+from mixed_signals.analysis.scores import Floats, confidence, row_scores, top_margin
 from mixed_signals.models.intervals import UNLIMITED, blocks_jackknife, group_codes
 from mixed_signals.store.errors import UsageError
 
@@ -56,10 +58,7 @@ BOTH = "confidence and divergence"
 ORACLE, RANDOM = "oracle", "random"
 MEASURES = ("AURC", "AUGRC")
 MOST_POINTS = 200
-N_FOLDS = 5
 _CELLS = 2**18  # of a table of counts, blocks x levels: what the processor's cache holds
-
-Floats = NDArray[np.float64]
 
 
 class SelectiveAreas(NamedTuple):
@@ -169,85 +168,46 @@ def _from_levels(counts: NDArray[np.intp], losses: NDArray[Any], harmonic: Float
         return np.array([risks.sum(axis=1) / n, places.sum(axis=1) / n**2])
 
 
-def combined_doubt(
-    error: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None, *, n_folds: int = N_FOLDS
-) -> Floats:
+def combined_doubt(error: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> Floats:
     """Return the chance of an error by logistic regression on scores, each utterance's fitted on other groups.
 
-    Groups are dealt to folds as evenly as their sizes allow; where the other folds have no error, or errors alone,
-    their share of errors is the chance. Scores are standardised, and their weights have the unit normal prior
-    (scikit-learn's ``LogisticRegression``, C = 1).
+    See `analysis.cross_fitting`.
 
     Parameters
     ----------
     error : array-like of bool, shape (N,)
     scores : array-like of float, shape (N, K)
     groups : array-like of str, shape (N,), or None
-    n_folds : int
-        As many as there are groups, if these are fewer.
 
     Raises
     ------
     UsageError
         If there is a single group.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    wrong, X = np.asarray(error, dtype=bool), np.asarray(scores, dtype=np.float64)
-    codes = group_codes(groups, len(wrong))
-    n_groups = len(np.unique(codes))
-    if n_groups < 2:
-        raise UsageError(f"{n_groups} group: scores are combined on held-out groups, two or more are needed")
-    chance = np.empty(len(wrong))
-    for train, test in GroupKFold(min(n_folds, n_groups)).split(X, wrong, codes):
-        if wrong[train].all() or not wrong[train].any():
-            chance[test] = wrong[train].mean()
-        else:
-            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X[train], wrong[train])
-            chance[test] = model.predict_proba(X[test])[:, 1]
-    return chance
+    fitted = cross_fit(error, [scores], groups)
+    if fitted is None:
+        raise UsageError("one group: scores are combined on held-out groups, two or more are needed")
+    return fitted.chances[:, 0]
 
 
 def losses_of(panel: Panel) -> dict[str, Floats]:
     """Return the fusion's losses by name, each of shape (N,)."""
-    said = panel.mean(FUSION)
+    scores = row_scores(panel, panel.mean(FUSION))
     if panel.kind == "interval":
-        error = said[:, 0] - panel.truth
-        return {"squared error": error**2, "absolute error": np.abs(error)}
-    return {"error": (said.argmax(axis=1) != panel.truth).astype(np.float64)}
-
-
-def divergence(panel: Panel, changed: Mapping[str, Floats] | None = None) -> Floats:
-    """Return how far the unimodal models are apart, shape (N,), averaged over partitions.
-
-    Jensen-Shannon divergence of all of them, in bits; of interval targets the standard deviation of their values.
-
-    Parameters
-    ----------
-    panel : Panel
-    changed : mapping of model to array of shape (P, S, N, C), optional
-        Outputs to take in place of the panel's.
-    """
-    outputs = {**panel.outputs, **(changed or {})}
-    said = np.stack([outputs[m].mean(axis=1) for m in panel.unimodals])
-    apart: Floats = said[..., 0].std(axis=0) if panel.kind == "interval" else jensen_shannon(*said)
-    return apart.mean(axis=0)
+        return {name: scores[name].by_row for name in ("squared error", "absolute error")}
+    return {"error": 1 - scores["accuracy"].by_row}
 
 
 def doubts_of(panel: Panel) -> dict[str, Floats]:
     """Return the doubts by name, each of shape (N,); their combination only where there are two groups."""
-    apart = divergence(panel)
+    apart = unimodal_divergence(panel)
     if panel.kind == "interval":
         return {SPREAD: apart}
-    said = panel.mean(FUSION)
-    second, first = np.sort(said, axis=1)[:, -2:].T
+    said, first = panel.mean(FUSION), confidence(panel)
     doubts = {
         CONFIDENCE: 1 - first,
         "entropy": entropy(said),
-        "margin": 1 - (first - second),
+        "margin": 1 - top_margin(said),
         DIVERGENCE: apart,
         "labels": n_labels([panel.mean(m).argmax(axis=1) for m in panel.unimodals]).astype(np.float64),
     }
@@ -317,9 +277,8 @@ def curve_table(panel: Panel, doubts: Mapping[str, Floats] | None = None) -> pd.
 
     Parameters
     ----------
-    panel : Panel
-    doubts : mapping of str to array of shape (N,), optional
-        From `doubts_of`, made here if not given.
+    panel, doubts
+        As for `selective_table`.
 
     Returns
     -------

@@ -28,31 +28,22 @@ type stand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mixed_signals.analysis.disagreement.floors import depends_on_seed
-from mixed_signals.analysis.findings import (
-    TYPES,
-    Answer,
-    Finding,
-    finding,
-    percent,
-    records,
-    side,
-    with_interval,
-)
+from mixed_signals.analysis.findings import Answer
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
 from mixed_signals.analysis.typology.chances import chance_values
+from mixed_signals.analysis.typology.sentences import confirmation_findings, type_findings
 from mixed_signals.models.intervals import group_codes, mean_interval
-from mixed_signals.store.terminal import counted
 
 FAMILIES = ("agree right", "follows", "fusion rescues", "agree wrong", "all wrong", "misled by", "harmed")
-_BEYOND = {"estimate": "beyond_chance", "low": "beyond_low", "high": "beyond_high"}
 
 
 def classify(
@@ -112,30 +103,64 @@ def family(types: ArrayLike) -> NDArray[np.object_]:
     return np.array(short, dtype=object).reshape(values.shape)
 
 
-def utterance_types(panel: Panel) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
-    """Return the type of each utterance and its stability, both of shape (N,).
+@dataclass(frozen=True)
+class UtteranceTypes:
+    """The types of a panel's utterances.
 
-    Stability is the share of single seeds (and partitions) whose labels give the same type; NaN with one seed.
+    Attributes
+    ----------
+    types : array of str, shape (N,)
+    stability : array, shape (N,)
+        Share of single seeds (and partitions) whose labels give the same type; NaN with one seed.
+    confirmed : array, shape (N,)
+        Whether (1 or 0) the model without M is right on an utterance misled by M; NaN for other types, and where the
+        run has no such model.
+    misled : dict of str to tuple of str
+        For each type ``misled by M`` that occurs, the other modalities.
     """
+
+    types: NDArray[np.object_]
+    stability: NDArray[np.float64]
+    confirmed: NDArray[np.float64]
+    misled: dict[str, tuple[str, ...]]
+
+
+def utterance_types(panel: Panel) -> UtteranceTypes:
+    """Return the type of each utterance, how stable it is, and whether it is confirmed."""
     labels = {model: panel.mean(model).argmax(axis=-1) for model in panel.models}
-    unimodals = [labels[m] for m in panel.unimodals]
-    types = classify(panel.truth, unimodals, labels[FUSION], panel.unimodals)
-    if len(panel.seeds) < 2:
-        return types, np.full(len(types), np.nan)
-    fusion = panel.seed_labels(FUSION)
-    truth = np.broadcast_to(panel.truth, fusion.shape)
-    singles = classify(truth, [panel.seed_labels(m) for m in panel.unimodals], fusion, panel.unimodals)
-    return types, (singles == types).mean(axis=(0, 1))
+    types = classify(panel.truth, [labels[m] for m in panel.unimodals], labels[FUSION], panel.unimodals)
+    stability = np.full(len(types), np.nan)
+    if len(panel.seeds) > 1:
+        fusion = panel.seed_labels(FUSION)
+        truth = np.broadcast_to(panel.truth, fusion.shape)
+        singles = classify(truth, [panel.seed_labels(m) for m in panel.unimodals], fusion, panel.unimodals)
+        stability = (singles == types).mean(axis=(0, 1))
+    confirmed, misled = np.full(len(types), np.nan), misleading(panel, types)
+    for name, rest in misled.items():
+        try:
+            model = panel.model_of(rest)
+        except KeyError:
+            continue
+        mine = types == name
+        confirmed[mine] = panel.mean(model)[mine].argmax(axis=-1) == panel.truth[mine]
+    return UtteranceTypes(types, stability, confirmed, misled)
 
 
 def typology_table(
-    panel: Panel, groups: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0
+    panel: Panel,
+    typed: UtteranceTypes,
+    groups: ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Return the share of each type beside its share by chance, and its stability over seeds.
 
     Parameters
     ----------
     panel : Panel
+    typed : UtteranceTypes
+        Of the panel.
     groups : array-like of shape (N,) or None
         Group of each of ``panel.ids``.
     resamples, seed : int
@@ -151,12 +176,11 @@ def typology_table(
         if by chance at least one utterance would be of them.
     """
     codes = group_codes(groups, len(panel.ids))
-    types, stability = utterance_types(panel)
+    types, stability, confirmed = typed.types, typed.stability, typed.confirmed
     labels = {model: panel.mean(model).argmax(axis=-1) for model in panel.models}
     chances = chance_values(
         panel.truth, [labels[m] for m in panel.unimodals], labels[FUSION], panel.unimodals
     )
-    confirmed = confirmations(panel, types)
     drawn = {"resamples": resamples, "seed": seed}
     rows = []
     for name, chance in chances.items():
@@ -165,7 +189,7 @@ def typology_table(
             continue
         share = mean_interval(mine, codes, limits=(0, 1), **drawn)
         beyond = mean_interval(mine - chance, codes, limits=(-1, 1), **drawn)
-        test = sign_flip(mine - chance, codes, draws=resamples, seed=seed)
+        test = sign_flip(mine - chance, codes, resamples=resamples, seed=seed)
         row = {"head": panel.head, "type": name, "family": family([name])[0], "count": int(mine.sum())}
         row |= {"estimate": share.estimate, "low": share.low, "high": share.high}
         row |= {"stability": float(stability[mine].mean()) if mine.any() else np.nan}
@@ -195,30 +219,19 @@ def misleading(panel: Panel, types: ArrayLike) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def confirmations(panel: Panel, types: NDArray[np.object_]) -> NDArray[np.float64]:
-    """Return whether the model without M is right (1 or 0) on utterances misled by M, shape (N,).
-
-    NaN for other types, and where the run has no such model.
-    """
-    confirmed = np.full(len(types), np.nan)
-    for name, rest in misleading(panel, types).items():
-        try:
-            model = panel.model_of(rest)
-        except KeyError:
-            continue
-        mine = types == name
-        confirmed[mine] = panel.mean(model)[mine].argmax(axis=-1) == panel.truth[mine]
-    return confirmed
-
-
 def confirmation_table(
-    panel: Panel, groups: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0
+    panel: Panel,
+    typed: UtteranceTypes,
+    groups: ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Return how often the model without M is right on the utterances that are misled by M.
 
     Parameters
     ----------
-    panel, groups, resamples, seed
+    panel, typed, groups, resamples, seed
         As for `typology_table`.
 
     Returns
@@ -229,11 +242,10 @@ def confirmation_table(
         run has no such model.
     """
     codes = group_codes(groups, len(panel.ids))
-    types, _ = utterance_types(panel)
-    confirmed = confirmations(panel, types)
+    confirmed = typed.confirmed
     rows = []
-    for name, rest in misleading(panel, types).items():
-        mine = (types == name) & np.isfinite(confirmed)
+    for name, rest in typed.misled.items():
+        mine = (typed.types == name) & np.isfinite(confirmed)
         if mine.any():
             share = mean_interval(confirmed[mine], codes[mine], limits=(0, 1), resamples=resamples, seed=seed)
             row = {
@@ -265,23 +277,21 @@ def evaluate(study: Study, panel: Panel) -> Answer:
     """
     if panel.kind == "interval":
         return Answer(notes=[f"{panel.head}: the typology needs classes; the target is interval."])
-    typology = typology_table(panel, panel.groups, **study.for_intervals)
-    confirmed = confirmation_table(panel, panel.groups, **study.for_intervals)
-    types, stability = utterance_types(panel)
+    typed = utterance_types(panel)
+    typology = typology_table(panel, typed, panel.groups, **study.resampling)
+    confirmed = confirmation_table(panel, typed, panel.groups, **study.resampling)
     by_utterance = pd.DataFrame(
         {
             "head": panel.head,
             "utterance_id": panel.ids,
-            "type": types,
-            "family": family(types),
-            "stability": stability,
-            "confirmed": pd.array(confirmations(panel, types)).astype("boolean"),
+            "type": typed.types,
+            "family": family(typed.types),
+            "stability": typed.stability,
+            "confirmed": pd.array(typed.confirmed).astype("boolean"),
         }
     )
     lacking = {
-        "+".join(rest): name
-        for name, rest in misleading(panel, types).items()
-        if name not in set(confirmed["type"])
+        "+".join(rest): name for name, rest in typed.misled.items() if name not in set(confirmed["type"])
     }
     notes = [
         f"{panel.head}: no {name!r} can be confirmed, since the run has no model of {model} (fit-heads trains all "
@@ -292,7 +302,7 @@ def evaluate(study: Study, panel: Panel) -> Answer:
         notes.append(f"{panel.head} has one seed: the types' stability is not known.")
     return Answer(
         tables={"typology": typology, "confirmed": confirmed, "types": by_utterance},
-        findings=[*type_findings(typology), *_confirmation_findings(confirmed)],
+        findings=[*type_findings(typology), *confirmation_findings(confirmed)],
         notes=notes,
         methods=[
             "Utterances were typed by which models were right and which gave the fusion's label; shares stand beside "
@@ -300,42 +310,3 @@ def evaluate(study: Study, panel: Panel) -> Answer:
             "combinations of labels."
         ],
     )
-
-
-def type_findings(typology: pd.DataFrame) -> list[Finding]:
-    """Return findings on the share of each type (see `typology_table`)."""
-    says = {
-        "agree right": "all modalities and the fusion are right",
-        "fusion rescues": "the fusion is right although no modality is",
-        "agree wrong": "all modalities give one and the same wrong label and the fusion is wrong",
-        "all wrong": "all modalities are wrong, in different ways, and so is the fusion",
-        "harmed": "some modality is right and none gives the fusion's wrong label",
-    }
-    findings = []
-    for row in records(typology):
-        named = row["type"].removeprefix(row["family"]).strip()
-        right = "right" if row["family"] == "follows" else "wrong"
-        what = says.get(row["type"]) or f"the fusion is {right} with {named} against the rest"
-        steady = f" (same type in {row['stability']:.0%} of single seeds)" if row["stability"] >= 0 else ""
-        beyond = {name: row[column] for name, column in _BEYOND.items()}
-        where = side(beyond, 0.0) or "beside"
-        said = (
-            f"{row['head']}: in {with_interval(row, '%')} of utterances {what}{steady}; that is {where} the "
-            f"{percent(row['chance'])} of independent models with the same mistakes."
-        )
-        findings.append(finding(TYPES, f"{row['type']}, share", row, said))
-    return findings
-
-
-def _confirmation_findings(confirmed: pd.DataFrame) -> list[Finding]:
-    findings = []
-    for row in records(confirmed[~confirmed["by_definition"].astype(bool)]):
-        right = (
-            f", {with_interval(row, '%')}: there it is confirmed" if row["confirmed"] else ": not confirmed"
-        )
-        said = (
-            f"{row['head']}: of {counted(row['count'], 'utterance')} {row['type']}, the model of {row['without']} "
-            f"alone is right on {row['confirmed']}{right}."
-        )
-        findings.append(finding(TYPES, f"{row['type']}, confirmed", row, said))
-    return findings

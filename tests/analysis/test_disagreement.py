@@ -14,18 +14,14 @@ from scipy.spatial.distance import jensenshannon as scipy_distance
 from sklearn.metrics import cohen_kappa_score
 from synthetic_study import FULL, null_predictions, planted_predictions
 
-from mixed_signals.analysis.disagreement import (
-    by_chance,
-    evaluate,
-    pair_measures,
-    rate_table,
-    silent_models,
-    utterance_table,
-)
+from mixed_signals.analysis.disagreement import evaluate, silent_models
 from mixed_signals.analysis.disagreement.chance import expected_difference, expected_disagreement, strata_of
-from mixed_signals.analysis.disagreement.distances import jensen_shannon, margin
-from mixed_signals.analysis.disagreement.floors import Repeated
+from mixed_signals.analysis.disagreement.distances import distances, jensen_shannon, margin
+from mixed_signals.analysis.disagreement.floors import Repeated, excess_values, floor_values
+from mixed_signals.analysis.disagreement.rates import by_chance, pairs_of, rate_table
+from mixed_signals.analysis.disagreement.same_modality import SameModality
 from mixed_signals.analysis.disagreement.sentences import rate_findings
+from mixed_signals.analysis.disagreement.utterances import utterance_table
 from mixed_signals.analysis.findings import by_quantity
 from mixed_signals.analysis.inference import sign_flip
 from mixed_signals.analysis.panel import FUSION, make_panels
@@ -151,8 +147,10 @@ def test_utterance_table_follows_the_averaged_probabilities():
     np.testing.assert_allclose(utterances["margin_shift_video"], shift)
     np.testing.assert_allclose(utterances["margin_shift_audio+video"], margin(p, truth) - margin(a, truth))
     assert utterances["excess_video"].isna().all()
-    with_floor = utterance_table(panel, Repeated(panel, "seeds"))
-    np.testing.assert_allclose(with_floor["excess_video"], pair_measures(panel, "video", FUSION)["excess"])
+    excess = excess_values(Repeated(panel, "seeds"), panel, pairs_of(panel))
+    np.testing.assert_array_equal(
+        utterance_table(panel, excess)["excess_video"], excess["label", ("video", FUSION)].excess
+    )
 
 
 def test_a_margin_is_above_zero_where_the_model_is_right():
@@ -209,15 +207,17 @@ def test_independent_models_disagree_as_chance_says_and_intervals_cover_it(kind)
     for _ in range(100):
         design = Design(n=400, n_groups=30, n_classes=3, kind=kind, n_seeds=1, icc=0, noise=1.0)
         panel = draw(rng, design).panel
+        distance, *_ = distances(panel)
+        views = {model: distance.view(panel.seed_mean(model)) for model in panel.models}
         beyond = {
-            pair: pair_measures(panel, *pair)["rate"] - by_chance(panel, *pair)
-            for pair in (("text", "audio"), ("text", FUSION))
+            (a, b): distance.between(views[a], views[b]).mean(axis=0) - by_chance(panel, a, b)
+            for a, b in (("text", "audio"), ("text", FUSION))
         }
         fused.append(beyond["text", FUSION].mean())
         interval = mean_interval(beyond["text", "audio"], panel.groups)
         estimates.append(interval.estimate)
         covered.append(interval.low <= 0 <= interval.high)
-        rejected.append(sign_flip(beyond["text", "audio"], panel.groups, draws=200).p <= 0.05)
+        rejected.append(sign_flip(beyond["text", "audio"], panel.groups, resamples=200).p <= 0.05)
     assert abs(np.mean(estimates)) < 0.01
     assert 0.88 <= np.mean(covered) <= 0.99
     assert 0.01 <= np.mean(rejected) <= 0.12
@@ -238,7 +238,6 @@ def test_labels_alone_are_the_table_that_the_report_draws():
 def test_one_seed_has_no_floor_and_says_why():
     table, _, _ = planted_predictions(np.random.default_rng(4), 100, n_seeds=1)
     panel = panel_of(table, 10)
-    assert set(pair_measures(panel, "text", FUSION)) == {"rate"}
     answer = answer_to(panel)
     rates = answer.tables["rates"]
     unmeasured = rates[rates["quantity"].isin(["between", "floor", "excess"])]
@@ -306,10 +305,13 @@ def test_an_interval_target_is_compared_in_deviations_of_the_truth():
 def test_utterances_without_a_repeated_training_do_not_count_for_the_floor():
     drawn = draw(np.random.default_rng(7), Design(n=120, n_groups=12))
     (fewer,), _ = make_panels(drawn.predictions().query("utterance_id >= 'u000020'"))
-    rates = rate_table(drawn.study(), drawn.panel, Repeated(fewer, "bags"), Repeated(why="none"))
-    excess = pick(rates, "text", FUSION, "excess")
-    assert (excess["n"], excess["repeats"]) == (100, "bags")
-    assert excess["estimate"] == pytest.approx(pair_measures(fewer, "text", FUSION)["excess"].mean())
+    bags, pairs = Repeated(fewer, "bags"), pairs_of(drawn.panel)
+    excess = excess_values(bags, drawn.panel, pairs)
+    rates = rate_table(drawn.study(), drawn.panel, bags, excess, SameModality(why="none"))
+    row = pick(rates, "text", FUSION, "excess")
+    assert (row["n"], row["repeats"]) == (100, "bags")
+    found = floor_values(fewer, distances(fewer)[0], pairs)["text", FUSION]
+    assert row["estimate"] == pytest.approx(found.excess.mean())
     assert pick(rates, "text", FUSION, "rate")["n"] == 120
 
 

@@ -10,16 +10,17 @@ import pytest
 from planted_study import Design, draw, import_rows
 from synthetic_study import noisy
 
-from mixed_signals.analysis.disagreement import evaluate, rate_table
+from mixed_signals.analysis.disagreement import evaluate
 from mixed_signals.analysis.disagreement.distances import distances, jensen_shannon
 from mixed_signals.analysis.disagreement.floors import (
     N_BAGS,
     Repeated,
     depends_on_seed,
     floor_values,
-    halved_panel,
     repeated_panel,
 )
+from mixed_signals.analysis.disagreement.rates import rate_table
+from mixed_signals.analysis.disagreement.same_modality import same_modality
 from mixed_signals.analysis.disagreement.trainings import between_trainings, compared_trainings, excesses
 from mixed_signals.analysis.panel import FUSION
 from mixed_signals.analysis.study import Study
@@ -212,12 +213,12 @@ def test_a_head_without_seeds_gets_its_floor_from_resampled_groups(study, answer
 
 
 def test_modality_disagreement_is_claimed_only_above_that_of_one_modality(study, answer):
-    halves = halved_panel(study, study.panels[0])
-    assert (halves.kind, halves.why) == ("halves", "")
+    same = same_modality(study, study.panels[0])
+    assert (same.of(("text", "audio")).kind, same.sets, same.why) == ("halves", {}, "")
     rates = answer.tables["rates"]
     label = rates[rates["measure"] == "label"].set_index(["first", "second", "quantity"]).sort_index()
     for m in ("text", "audio"):
-        a, b = (halves.panel.labels(f"{m}.{half}") for half in "ab")
+        a, b = (same.panel.labels(f"{m}.{half}") for half in "ab")
         assert label.loc[(m, FUSION, "same_modality"), "estimate"] == pytest.approx((a != b).mean())
     mean = np.mean([label.loc[(m, FUSION, "same_modality"), "estimate"] for m in ("text", "audio")])
     assert label.loc[("text", "audio", "same_modality"), "estimate"] == pytest.approx(mean)
@@ -261,9 +262,9 @@ def test_a_modality_of_one_column_has_no_halves_and_the_others_have(tmp_path):
         store, "r"
     )
     study = Study.open(store, "r")
-    halves = halved_panel(study, study.panels[0])
-    assert "text (planted) has one column" in halves.why
-    rates = rate_table(study, study.panels[0], Repeated(why="not asked"), halves)
+    found = same_modality(study, study.panels[0])
+    assert "text (planted) has one column" in found.why
+    rates = rate_table(study, study.panels[0], Repeated(why="not asked"), {}, found)
     same = rates[(rates["quantity"] == "same_modality") & (rates["measure"] == "label")].set_index(
         ["first", "second"]
     )
@@ -271,6 +272,54 @@ def test_a_modality_of_one_column_has_no_halves_and_the_others_have(tmp_path):
         ("text", FUSION): True, ("audio", FUSION): False, ("text", "audio"): True,
     }  # fmt: skip
     assert "one column" in same.loc[("text", FUSION), "method"]
+
+
+def test_two_encoders_of_a_modality_are_what_it_has_to_disagree_more_than(tmp_path):
+    """Text has two encoders that hear the same thing, each with a column of its own that says nothing."""
+    rng = np.random.default_rng(3)
+    n = 150
+    y = rng.integers(0, 2, n)
+    latent = 2.0 * y - 1 + rng.normal(size=n)
+    conflict = rng.random(n) < 1 / 3
+    heard = {"planted": latent, "second": latent}
+    vectors = {
+        name: np.column_stack([mean + 0.2 * rng.normal(size=n), rng.normal(size=n)])
+        for name, mean in heard.items()
+    }
+    seen = np.where(conflict, -3, 3)[:, None] * (2.0 * y - 1)[:, None] + 0.5 * rng.normal(size=(n, 4))
+    store = corpus_store(tmp_path, {"text": vectors["planted"], "video": seen}, y)
+    import_rows(store, "text", store.corpus.ids, vectors["second"], name="second")
+    views = [store.views(text=name, video="planted", target="label") for name in ("planted", "second")]
+    made = folds(views[0], 3, group="group")
+    sweep(views, heads=("logistic",), folds=made, seeds=(0,), n_jobs=1).save(store, "first")
+    study = Study.open(store, "first")
+    (panel,) = study.panels
+    same = same_modality(study, panel)
+    assert same.sets == {"text": ("planted", "second")}
+    assert same.models == {"text": ("text.1", "text.2"), "video": ("video.a", "video.b")}
+    answer = evaluate(study, panel)
+    rates = answer.tables["rates"].set_index(["first", "second", "measure", "quantity"]).sort_index()
+    row = rates.loc[("text", FUSION, "label", "same_modality")]
+    alone = [sweep(v, ["logistic"], [("text",)], made, (0,), n_jobs=1).predictions for v in views]
+    labels = [
+        p[p["modalities"] == "text"].set_index("utterance_id")["label_pred"].reindex(panel.ids) for p in alone
+    ]
+    assert row["estimate"] == pytest.approx((labels[0].to_numpy() != labels[1].to_numpy()).mean())
+    assert row["estimate"] < 0.1  # halves, of which one knows nothing, differ in about half of the utterances
+    assert (row["repeats"], row["n"]) == ("feature sets", n)
+    assert row["method"].endswith("text from planted and from second")
+    both = rates.loc[("text", "video", "label", "same_modality")]
+    assert both["repeats"] == "feature sets and halves"
+    assert rates.loc[("text", "video", "label", "beyond_same_modality"), "low"] > 0.1
+    said = {finding.quantity: finding.verdict for finding in answer.findings}
+    claimed = said["text against video, beyond same modality"]
+    assert "two models of one modality (feature sets and halves of their own)" in claimed
+    assert claimed.endswith(": modality disagreement.")
+    methods = " ".join(answer.methods)
+    assert "fitted to feature sets of their own (text: planted, second)" in methods
+    assert "or trained on disjoint halves" in methods
+    halved = same_modality(replace(study, seed=1), panel)
+    np.testing.assert_array_equal(halved.panel.outputs["text.1"], same.panel.outputs["text.1"])
 
 
 def test_heads_depend_on_their_seed_or_do_not():

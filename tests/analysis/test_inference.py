@@ -51,10 +51,10 @@ def test_sign_flips_of_few_groups_are_all_made(rng):
 
 def test_random_sign_flips_come_near_the_t_test_and_repeat(rng):
     x = rng.normal(0.15, 1, 200)
-    found = inference.sign_flip(x, draws=20_000, seed=3)
+    found = inference.sign_flip(x, resamples=20_000, seed=3)
     assert found.p == pytest.approx(ttest_1samp(x, 0).pvalue, abs=0.01)
-    assert found == inference.sign_flip(x, draws=20_000, seed=3)
-    assert found.p != inference.sign_flip(x, draws=20_000, seed=4).p
+    assert found == inference.sign_flip(x, resamples=20_000, seed=3)
+    assert found.p != inference.sign_flip(x, resamples=20_000, seed=4).p
 
 
 def test_what_rounding_leaves_of_zeros_is_not_tested():
@@ -65,15 +65,15 @@ def test_what_rounding_leaves_of_zeros_is_not_tested():
 
 
 def test_a_random_p_is_never_nothing():
-    assert inference.sign_flip(np.ones(100), draws=99).p == 1 / 100
+    assert inference.sign_flip(np.ones(100), resamples=99).p == 1 / 100
 
 
 def test_flipping_groups_keeps_its_size_where_flipping_rows_does_not(rng):
     grouped, rows = [], []
     for i in range(300):
         x, groups = grouped_noise(rng)
-        grouped.append(inference.sign_flip(x, groups, draws=199, seed=i).p)
-        rows.append(inference.sign_flip(x, draws=199, seed=i).p)
+        grouped.append(inference.sign_flip(x, groups, resamples=199, seed=i).p)
+        rows.append(inference.sign_flip(x, resamples=199, seed=i).p)
     assert 0.02 <= size_of(grouped) <= 0.085
     assert size_of(rows) > 0.2
 
@@ -161,7 +161,7 @@ def test_few_groups_leave_mcnemar_without_p(rng):
 
 def test_cochrans_q_is_that_of_statsmodels_and_mlxtend(rng):
     right = rng.random((300, 3)) < np.array([0.6, 0.55, 0.7])
-    found = inference.cochran(right, draws=20_000)
+    found = inference.cochran(right, resamples=20_000)
     expected = stats_cochrans_q(right)
     assert found.statistic == pytest.approx(expected.statistic)
     assert found.p == pytest.approx(expected.pvalue, abs=0.01)
@@ -193,8 +193,8 @@ def test_cochran_moves_each_group_as_one(rng):
         lean = 0.25 * rng.choice([-1, 0, 1], size=(30, 3))
         groups = np.repeat(np.arange(30), 8)
         right = rng.random((240, 3)) < 0.5 + lean[groups]
-        grouped.append(inference.cochran(right, groups, draws=99, seed=i).p)
-        rows.append(inference.cochran(right, draws=99, seed=i).p)
+        grouped.append(inference.cochran(right, groups, resamples=99, seed=i).p)
+        rows.append(inference.cochran(right, resamples=99, seed=i).p)
     assert size_of(grouped) <= 0.09
     assert size_of(rows) > 0.12
 
@@ -227,8 +227,8 @@ def test_shifts_keep_their_size_in_series_where_permutations_do_not(rng):
     groups, when = np.repeat(np.arange(10), 30), np.tile(np.arange(30), 10)
     for i in range(150):
         x, y = walks(rng), walks(rng)
-        shifted.append(inference.circular_shift(product, x, y, groups, when, draws=79, seed=i).p)
-        permuted.append(inference.group_permutation(product, x, y, groups, draws=79, seed=i).p)
+        shifted.append(inference.circular_shift(product, x, y, groups, when, resamples=79, seed=i).p)
+        permuted.append(inference.group_permutation(product, x, y, groups, resamples=79, seed=i).p)
     assert size_of(shifted) <= 0.12
     assert size_of(permuted) > 0.2
 
@@ -237,7 +237,9 @@ def test_shifts_keep_their_size_in_series_where_permutations_do_not(rng):
 def test_short_series_keep_their_size_where_there_are_groups_enough(rng, n_groups, how):
     groups, when = np.repeat(np.arange(n_groups), 10), np.tile(np.arange(10), n_groups)
     tests = [
-        inference.within_groups(walks(rng, n_groups, 10), walks(rng, n_groups, 10), groups, when, draws=199)
+        inference.within_groups(
+            walks(rng, n_groups, 10), walks(rng, n_groups, 10), groups, when, resamples=199
+        )
         for _ in range(300)
     ]
     assert all(how in test.method for test in tests)
@@ -264,7 +266,7 @@ def test_a_shift_moves_rows_in_the_order_of_time_within_their_group(rng):
         pairs.append(dict(zip(second - 100, first, strict=True)))
         return float(first[0])
 
-    inference.circular_shift(seen, x, y, groups, when, draws=50)
+    inference.circular_shift(seen, x, y, groups, when, resamples=50)
     assert pairs[0] == {i: i for i in range(10)}
     for drawn in pairs[1:]:
         for name in ("a", "b"):
@@ -278,10 +280,10 @@ def test_permutations_stay_within_groups_and_ignore_what_lies_between_them(rng):
     groups = np.repeat(np.arange(20), 6)
     level = rng.normal(size=20)[groups]
     x, y = level + 0.3 * rng.normal(size=120), level + 0.3 * rng.normal(size=120)
-    assert inference.group_permutation(correlation, x, y, groups, draws=499).p > 0.05
-    assert inference.group_permutation(correlation, x, y, draws=499).p == 2 / 500
+    assert inference.group_permutation(correlation, x, y, groups, resamples=499).p > 0.05
+    assert inference.group_permutation(correlation, x, y, resamples=499).p == 2 / 500
     within = rng.normal(size=120)
-    linked = inference.group_permutation(correlation, level + within, level - within, groups, draws=499)
+    linked = inference.group_permutation(correlation, level + within, level - within, groups, resamples=499)
     assert linked.p == 2 / 500
     assert linked.n_groups == 20
 
@@ -334,9 +336,9 @@ def test_freedman_lane_keeps_its_size_with_a_common_cause_and_groups(rng):
         cause = rng.normal(size=200)
         x = cause + grouped_noise(rng, 25, 8, 0.4)[0]
         y = cause + noise
-        controlled.append(inference.freedman_lane(y, x, cause, groups, draws=199, seed=i).p)
-        uncontrolled.append(inference.freedman_lane(y, x, np.zeros(200), groups, draws=199, seed=i).p)
-        power.append(inference.freedman_lane(y + 0.4 * x, x, cause, groups, draws=199, seed=i).p)
+        controlled.append(inference.freedman_lane(y, x, cause, groups, resamples=199, seed=i).p)
+        uncontrolled.append(inference.freedman_lane(y, x, np.zeros(200), groups, resamples=199, seed=i).p)
+        power.append(inference.freedman_lane(y + 0.4 * x, x, cause, groups, resamples=199, seed=i).p)
     assert 0.02 <= size_of(controlled) <= 0.095
     assert size_of(uncontrolled) > 0.9
     assert size_of(power) > 0.8

@@ -64,13 +64,13 @@ def test_an_estimate_and_its_interval_are_one_column_in_print():
 
 def test_tables_of_an_earlier_analysis_go(tmp_path):
     table = pd.DataFrame({"n": [1]})
-    write_tables(tmp_path, {"old": table})
-    write_tables(tmp_path, {"new": table})
-    assert {path.stem for path in (tmp_path / "tables").iterdir()} == {"new"}
+    write_tables(tmp_path, {"votes": table})
+    write_tables(tmp_path, {"rates": table})
+    assert {path.stem for path in (tmp_path / "tables").iterdir()} == {"rates"}
 
 
 def test_a_long_table_is_no_latex(tmp_path):
-    write_tables(tmp_path, {"long": pd.DataFrame({"n": range(MOST_ROWS + 1)})})
+    write_tables(tmp_path, {"rates": pd.DataFrame({"n": range(MOST_ROWS + 1)})})
     assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".parquet", ".csv"}
 
 

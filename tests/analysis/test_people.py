@@ -10,13 +10,11 @@ import pytest
 from outside_data import outside_data
 from planted_study import Design
 from planted_study import draw as draw_study
-from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from mixed_signals.analysis.findings import Answer
 from mixed_signals.analysis.inference import mcnemar
 from mixed_signals.analysis.people import evaluate
-from mixed_signals.analysis.people.beside import rank_correlation
 from mixed_signals.analysis.people.gains import channels_table, half_quantities
 from mixed_signals.analysis.people.kappa import channel_kappa, cohen_kappa, fleiss_kappa, raters_are_known
 from mixed_signals.analysis.people.votes import (
@@ -219,7 +217,7 @@ def null_answers():
         groups = pd.Series([f"s{i % 15}" for i in range(len(labels))], index=labels.index)
         both = sampled(rng, labels, {"audio": chance, "audio+video": chance})
         votes, _ = votes_by_channel(both, labels)
-        people = People(votes, group_codes(groups[votes.ids], len(votes.ids)), draws=200, seed=seed)
+        people = People(votes, group_codes(groups[votes.ids], len(votes.ids)), resamples=200, seed=seed)
         answers.append(Answer({"channels": channels_table(people)}))
     return answers
 
@@ -248,7 +246,7 @@ def test_planted_losers_are_found_behind_a_net_gain():
     loses = np.arange(400) % 10 == 0
     chances = {"audio": np.where(loses, 0.9, 0.5), "audio+video": np.where(loses, 0.2, 0.9)}
     groups = pd.Series([f"s{i // 10}" for i in range(400)], index=labels.index)
-    answer = evaluate(sampled(rng, labels, chances), labels, groups, draws=400)
+    answer = evaluate(sampled(rng, labels, chances), labels, groups, resamples=400)
     assert quantity(answer, "net")["low"] > 0.1
     assert quantity(answer, "loss_again")["low"] > 0.2
     (said,) = [f for f in answer.findings if f.quantity == "audio to audio+video, loss again"]
@@ -263,7 +261,7 @@ def test_channels_are_compared_by_utterance_never_by_person():
     votes = sampled(rng, labels, {"audio": 0.5, "audio+video": 0.7}, n_votes=6)
     single = votes.loc[votes.index.repeat(votes["count"])].assign(count=1).reset_index(drop=True)
     named = single.assign(rater=[f"r{i % 7}" for i in range(len(single))])
-    plain, known = (evaluate(table, labels, draws=100) for table in (votes, named))
+    plain, known = (evaluate(table, labels, resamples=100) for table in (votes, named))
     pd.testing.assert_frame_equal(plain.tables["channels"], known.tables["channels"])
     assert "people_kappa" not in plain.tables
     assert any("No kappa of audio, audio+video" in note for note in plain.notes)
@@ -345,7 +343,7 @@ def test_a_label_made_of_the_votes_and_unequal_numbers_of_votes_are_warned_of():
     votes = pd.concat(
         [sampled(rng, labels, {"audio": 0.5}, 5), sampled(rng, labels, {"audio+video": 0.6}, 15)]
     )
-    notes = evaluate(votes, labels, draws=50).notes
+    notes = evaluate(votes, labels, resamples=50).notes
     assert any(
         "different numbers of votes" in note and "audio 5.0, audio+video 15.0" in note for note in notes
     )
@@ -355,7 +353,7 @@ def test_a_label_made_of_the_votes_and_unequal_numbers_of_votes_are_warned_of():
         winners(counted.counts["audio+video"], counted.values), index=counted.ids, name="emotion"
     )
     clear = winner[~winner.str.contains(":")]
-    assert any("made of these votes" in note for note in evaluate(votes, clear, draws=50).notes)
+    assert any("made of these votes" in note for note in evaluate(votes, clear, resamples=50).notes)
 
 
 def test_votes_lie_apart_by_no_more_than_noise_where_people_say_the_same():
@@ -369,18 +367,6 @@ def test_votes_lie_apart_by_no_more_than_noise_where_people_say_the_same():
     assert other.excess.mean() > 0.1
 
 
-def test_rank_correlations_equal_scipy_and_the_inverse_of_the_correlation_matrix():
-    rng = np.random.default_rng(8)
-    x, y, z, w = rng.integers(0, 9, (4, 120)).astype(float)
-    y = y + x + z
-    assert rank_correlation(x, y) == pytest.approx(spearmanr(x, y).statistic)
-    inverse = np.linalg.inv(spearmanr(np.column_stack([x, y, z, w])).statistic)
-    expected = -inverse[0, 1] / np.sqrt(inverse[0, 0] * inverse[1, 1])
-    assert rank_correlation(x, y, z, w) == pytest.approx(expected)
-    assert np.isnan(rank_correlation(x, np.ones(120)))
-    assert np.isnan(rank_correlation(x, y, x))
-
-
 def test_ambiguity_of_both_is_set_beside_how_far_single_channels_lie_apart():
     rng = np.random.default_rng(9)
     labels = labels_of(rng.integers(0, 3, 300))
@@ -389,7 +375,7 @@ def test_ambiguity_of_both_is_set_beside_how_far_single_channels_lie_apart():
         "audio": 0.85, "video": np.where(conflict, 0.05, 0.85), "audio+video": np.where(conflict, 0.45, 0.85),
     }  # fmt: skip
     groups = pd.Series([f"s{i % 20}" for i in range(300)], index=labels.index)
-    answer = evaluate(sampled(rng, labels, chances), labels, groups, draws=300)
+    answer = evaluate(sampled(rng, labels, chances), labels, groups, resamples=300)
     link = answer.tables["people_link"].set_index("quantity")
     assert (link["both"] == "audio+video").all()
     assert link.loc["spearman", "low"] > 0.2
@@ -426,7 +412,7 @@ def beside():
 def test_people_and_models_are_set_beside_each_other_on_the_same_utterances(beside):
     panel, rated, labels, groups = beside
     half = rated[rated["utterance_id"].isin(panel.ids[:200])]
-    answer = evaluate(half, labels, groups, draws=200, panel=panel)
+    answer = evaluate(half, labels, groups, resamples=200, panel=panel)
     table = answer.tables["people_models"].set_index(["first", "second", "quantity"]).sort_index()
     assert list(answer.tables["people_models"].columns[:4]) == ["head", "first", "second", "quantity"]
     assert (table["n"] == 200).all()
@@ -446,7 +432,7 @@ def test_models_that_disagree_elsewhere_are_not_said_to_follow_people(beside):
     elsewhere = pd.Series(panel.ids[order], index=panel.ids)
     moved = rated.assign(utterance_id=rated["utterance_id"].map(elsewhere))
     meant = labels.set_axis(elsewhere[labels.index])
-    table = evaluate(moved, meant, groups, draws=200, panel=panel).tables["people_models"]
+    table = evaluate(moved, meant, groups, resamples=200, panel=panel).tables["people_models"]
     table = table.set_index(["first", "second", "quantity"]).sort_index()
     row = table.loc[("audio", "video", "spearman")]
     assert row["low"] < 0.1
@@ -456,14 +442,14 @@ def test_models_that_disagree_elsewhere_are_not_said_to_follow_people(beside):
 def test_a_panel_without_models_of_the_channels_is_said(beside):
     panel, rated, labels, groups = beside
     text = rated.assign(shown="text")
-    notes = evaluate(text, labels, groups, draws=50, panel=panel).notes
+    notes = evaluate(text, labels, groups, resamples=50, panel=panel).notes
     assert any(note.startswith(f"{panel.head}: people's disagreement is not set beside") for note in notes)
 
 
 @pytest.fixture(scope="module")
 def beside_answer(beside):
     panel, rated, labels, groups = beside
-    return evaluate(rated, labels, groups, draws=50, panel=panel, seed=3)
+    return evaluate(rated, labels, groups, resamples=50, panel=panel, seed=3)
 
 
 def test_every_source_that_is_cited_is_known(beside_answer):
@@ -480,10 +466,10 @@ def test_every_source_that_is_cited_is_known(beside_answer):
 
 def test_the_same_seed_gives_the_same_numbers_and_few_groups_no_intervals(beside, beside_answer):
     panel, rated, labels, groups = beside
-    again = evaluate(rated, labels, groups, draws=50, panel=panel, seed=3)
+    again = evaluate(rated, labels, groups, resamples=50, panel=panel, seed=3)
     for name, table in beside_answer.tables.items():
         pd.testing.assert_frame_equal(table, again.tables[name])
-    few = evaluate(rated, labels, pd.Series("one actor", index=labels.index), draws=50)
+    few = evaluate(rated, labels, pd.Series("one actor", index=labels.index), resamples=50)
     assert few.tables["people"]["low"].isna().all()
     assert few.tables["people"]["method"].str.startswith("no interval").all()
     assert set(few.tables["people"]["tie_rule"]) == set(TIE_RULES)

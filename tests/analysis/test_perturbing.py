@@ -16,7 +16,6 @@ from mixed_signals.analysis.perturbing import (
     exchange,
     noise,
     permute,
-    perturbed,
     swap,
 )
 from mixed_signals.analysis.robustness.reweighting import evaluate_training
@@ -60,7 +59,7 @@ def test_rows_that_are_left_as_they_are_get_the_runs_own_predictions(study, mode
     assert len(study.panels) == 3
     for panel in study.panels:
         assert panel.outputs[model].shape[0] == 2
-        found = perturbed(study, panel, None, model=model)
+        found = HeldOut(study, panel, model).said()
         np.testing.assert_allclose(found, panel.outputs[model], atol=1e-6)
 
 
@@ -69,7 +68,7 @@ def test_the_head_that_folds_chose_is_perturbed_with_the_heads_that_they_chose(t
     views = store.views(**NAMES)
     study = study_of(store, views, ["logistic", "xgboost@max_trees=5"], folds=folds(views, 3), choose=True)
     panel = next(panel for panel in study.panels if panel.head == "chosen")
-    np.testing.assert_allclose(perturbed(study, panel, None), panel.outputs[FUSION], atol=1e-6)
+    np.testing.assert_allclose(HeldOut(study, panel).said(), panel.outputs[FUSION], atol=1e-6)
     answer = evaluate_training(study, panel)
     assert not answer.findings
     assert "another head in each fold" in answer.notes[0]
@@ -77,7 +76,7 @@ def test_the_head_that_folds_chose_is_perturbed_with_the_heads_that_they_chose(t
 
 def test_single_seeds_can_be_asked_for(study):
     panel = study.panels[1]
-    found = perturbed(study, panel, None, seeds=[(5, 0)])
+    found = HeldOut(study, panel, seeds=[(5, 0)]).said()
     np.testing.assert_allclose(found, panel.outputs[FUSION][:, 1:], atol=1e-6)
     assert np.abs(found - panel.outputs[FUSION][:, :1]).max() > 1e-3
 
@@ -96,8 +95,8 @@ def test_normalised_runs_and_feature_sets_that_folds_chose_are_read_as_they_were
     study = study_of(store, views, ["logistic"], normalize=True)
     assert "|" in study.run.info["features"]["text"]["name"]
     panel = study.panels[0]
-    np.testing.assert_allclose(perturbed(study, panel, None), panel.outputs[FUSION], atol=1e-6)
-    assert not np.allclose(perturbed(study, panel, drop("text")), panel.outputs[FUSION], atol=1e-2)
+    np.testing.assert_allclose(HeldOut(study, panel).said(), panel.outputs[FUSION], atol=1e-6)
+    assert not np.allclose(HeldOut(study, panel).said(drop("text")), panel.outputs[FUSION], atol=1e-2)
 
 
 def labelled_store(folder, table, **corpus):
@@ -116,7 +115,7 @@ def test_a_class_that_a_fold_never_saw_has_probability_zero(tmp_path):
     store = labelled_store(tmp_path, table)
     study = study_of(store, store.views(**NAMES), ["logistic"])
     panel = study.panels[0]
-    found = perturbed(study, panel, None)
+    found = HeldOut(study, panel).said()
     rare = panel.classes.index("rare")
     assert (found[:, :, panel.truth == rare, rare] == 0).all()
     np.testing.assert_allclose(found, panel.outputs[FUSION], atol=1e-6)
@@ -129,8 +128,8 @@ def test_interval_targets_give_values(tmp_path):
     study = study_of(store, store.views(**NAMES, target="valence"), ["ridge"])
     panel = study.panels[0]
     assert panel.kind == "interval"
-    np.testing.assert_allclose(perturbed(study, panel, None), panel.outputs[FUSION], atol=1e-6)
-    moved = perturbed(study, panel, swap("text")) - panel.outputs[FUSION]
+    np.testing.assert_allclose(HeldOut(study, panel).said(), panel.outputs[FUSION], atol=1e-6)
+    moved = HeldOut(study, panel).said(swap("text")) - panel.outputs[FUSION]
     assert np.abs(moved).max() > 1e-3
 
 
@@ -168,7 +167,7 @@ def test_the_same_draw_gives_the_same_numbers_and_another_one_others(study):
     panel = study.panels[0]
     held = HeldOut(study, panel)
     first = held.said(permute("text"))
-    np.testing.assert_array_equal(first, perturbed(study, panel, permute("text")))
+    np.testing.assert_array_equal(first, HeldOut(study, panel).said(permute("text")))
     assert not np.array_equal(first, held.said(permute("text"), draw=1))
 
 
@@ -232,11 +231,11 @@ def test_features_that_changed_or_heads_that_are_gone_are_named(tmp_path):
     gone = study.head_path(panel, FUSION, study.folds[0], panel.seeds[0])
     gone.rename(gone.with_suffix(".away"))
     with pytest.raises(UsageError, match=r"no saved head logistic\.text\+audio"):
-        perturbed(study, panel, drop("text"))
+        HeldOut(study, panel).said(drop("text"))
     gone.with_suffix(".away").rename(gone)
     unsaved = Study(study.run, study.panels, study.utterances, None)
     with pytest.raises(UsageError, match="in no store"):
-        perturbed(unsaved, panel, drop("text"))
+        HeldOut(unsaved, panel)
     rng = np.random.default_rng(0)
     (store.path / "features" / "text" / "planted.h5").unlink()
     source = tmp_path / "text.npz"
@@ -244,11 +243,11 @@ def test_features_that_changed_or_heads_that_are_gone_are_named(tmp_path):
     again = Store.open(store.path)
     import_features(again, source, "text", "planted")
     with pytest.raises(UsageError, match="text/planted is another one"):
-        perturbed(Study.open(Store.open(store.path), "r"), panel, drop("text"))
+        HeldOut(Study.open(Store.open(store.path), "r"), panel).said(drop("text"))
 
 
 def test_predictions_from_nowhere_say_what_is_missing(study):
     bare = pd.Series(study.run.info).drop("folds").to_dict()
     run = type(study.run)(study.run.predictions, study.run.gates, study.run.metrics, bare, "r")
     with pytest.raises(UsageError, match="does not say on what"):
-        perturbed(Study(run, study.panels, study.utterances, None), study.panels[0], drop("text"))
+        HeldOut(Study(run, study.panels, study.utterances, None), study.panels[0])

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from planted_study import Design, draw
 
-from mixed_signals.analysis import robustness
+from mixed_signals.analysis.disagreement.distances import unimodal_divergence
 from mixed_signals.analysis.panel import FUSION
-from mixed_signals.analysis.perturbing import perturbed, swap
-from mixed_signals.analysis.robustness import evaluate, part_table, stress_table
-from mixed_signals.analysis.robustness.selective import divergence
+from mixed_signals.analysis.perturbing import HeldOut, swap
+from mixed_signals.analysis.robustness import evaluate, stress
+from mixed_signals.analysis.robustness.parts import part_table
+from mixed_signals.analysis.robustness.stress import stress_table
 from mixed_signals.analysis.sources import SOURCES
 from mixed_signals.analysis.study import Study
 from mixed_signals.models import sweep
@@ -36,38 +37,38 @@ def study(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stress(study):
+def stressed(study):
     table = stress_table(study, study.panels[0])
     return table.set_index(["modality", "change", "measure", "quantity"])
 
 
 @pytest.mark.parametrize("change", ["drop", "swap", "noise", "permute"])
-def test_changing_the_informative_modality_hurts_and_changing_noise_does_not(stress, change):
-    hurt = stress.loc[("text", change, "accuracy", "change")]
+def test_changing_the_informative_modality_hurts_and_changing_noise_does_not(stressed, change):
+    hurt = stressed.loc[("text", change, "accuracy", "change")]
     assert hurt["high"] < -0.02
     assert hurt["p"] < 0.01
-    assert stress.loc[("text", change, "log loss", "change"), "low"] > 0
-    unhurt = stress.loc[("video", change, "accuracy", "change")]
+    assert stressed.loc[("text", change, "log loss", "change"), "low"] > 0
+    unhurt = stressed.loc[("video", change, "accuracy", "change")]
     assert abs(unhurt["estimate"]) < 0.03
     assert unhurt["high"] > -0.01
 
 
-def test_disagreement_rises_where_a_modality_contradicts(study, stress):
-    assert stress.loc[("text", "swap", "divergence", "after"), "n"] == 240
-    assert ("text", "drop", "divergence", "after") not in stress.index
+def test_disagreement_rises_where_a_modality_contradicts(study, stressed):
+    assert stressed.loc[("text", "swap", "divergence", "after"), "n"] == 240
+    assert ("text", "drop", "divergence", "after") not in stressed.index
     panel = study.panels[0]
-    said = perturbed(study, panel, swap("text"), model="text")
-    expected = divergence(panel, {"text": said}).mean()
-    assert stress.loc[("text", "swap", "divergence", "after"), "estimate"] == pytest.approx(expected)
+    said = HeldOut(study, panel, "text").said(swap("text"))
+    expected = unimodal_divergence(panel, {"text": said}).mean()
+    assert stressed.loc[("text", "swap", "divergence", "after"), "estimate"] == pytest.approx(expected)
 
 
-def test_what_is_after_less_what_was_before_is_the_change(stress):
+def test_what_is_after_less_what_was_before_is_the_change(stressed):
     for measure in ("accuracy", "log loss", "divergence"):
-        before = stress.loc[("", "", measure, "before"), "estimate"]
-        after = stress.loc[("text", "noise", measure, "after"), "estimate"]
-        change = stress.loc[("text", "noise", measure, "change"), "estimate"]
+        before = stressed.loc[("", "", measure, "before"), "estimate"]
+        after = stressed.loc[("text", "noise", measure, "after"), "estimate"]
+        change = stressed.loc[("text", "noise", measure, "change"), "estimate"]
         assert change == pytest.approx(after - before)
-    assert (stress["p"].notna() == stress.index.isin(["change"], level="quantity")).all()
+    assert (stressed["p"].notna() == stressed.index.isin(["change"], level="quantity")).all()
 
 
 class Unmoved:
@@ -83,8 +84,8 @@ class Unmoved:
 @pytest.mark.parametrize(("most", "asked"), [(100, 1), (900, 2), (30_000, 3)])
 def test_of_large_runs_the_same_few_seeds_are_asked_before_and_after(monkeypatch, most, asked):
     study = draw(np.random.default_rng(3), Design(n_seeds=3)).study()
-    monkeypatch.setattr(robustness, "HeldOut", Unmoved)
-    monkeypatch.setattr(robustness, "MOST_PREDICTIONS", most)
+    monkeypatch.setattr(stress, "HeldOut", Unmoved)
+    monkeypatch.setattr(stress, "MOST_PREDICTIONS", most)
     table = stress_table(study, study.panels[0])
     assert set(table["n_seeds"]) == {asked}
     assert (table.loc[table["quantity"] == "change", "estimate"].abs() < 1e-12).all()

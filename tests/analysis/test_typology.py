@@ -79,7 +79,7 @@ def test_any_labels_and_shapes(rows):
 def test_table_is_complete_and_names_the_planted_conflicts():
     table, _, conflicted = planted_predictions(np.random.default_rng(0), 400)
     (panel,), _ = make_panels(table)
-    result = typology_table(panel, np.arange(400) % 20)
+    result = typology_table(panel, utterance_types(panel), np.arange(400) % 20)
     assert result["count"].sum() == 400
     assert result["estimate"].sum() == pytest.approx(1)
     follows = result.set_index("type").loc["follows text+video"]
@@ -92,7 +92,8 @@ def test_stability_is_the_share_of_single_seeds_with_the_same_type():
         np.random.default_rng(1), 30, spread=2, noise=2, n_seeds=5, n_partitions=2
     )
     (panel,), _ = make_panels(table)
-    types, stability = utterance_types(panel)
+    typed = utterance_types(panel)
+    types, stability = typed.types, typed.stability
     for i in range(30):
         same = []
         for p, s in product(range(2), range(5)):
@@ -106,7 +107,7 @@ def test_stability_is_the_share_of_single_seeds_with_the_same_type():
 def test_one_seed_has_no_stability():
     table, _, _ = planted_predictions(np.random.default_rng(2), 30, n_seeds=1)
     (panel,), _ = make_panels(table)
-    assert np.isnan(utterance_types(panel)[1]).all()
+    assert np.isnan(utterance_types(panel).stability).all()
 
 
 @pytest.mark.parametrize(("n_modalities", "n_classes"), [(2, 2), (2, 4), (3, 3)])
@@ -162,7 +163,8 @@ def test_independent_models_have_their_types_as_often_as_chance_says():
         for model in panel.models:  # each right in 60%, on its own
             labels = np.where(rng.random(n) < 0.6, panel.truth, rng.integers(0, 3, n))
             outputs[model] = np.eye(3)[labels][None, None]
-        table = typology_table(replace(panel, outputs=outputs), panel.groups, resamples=200)
+        chance = replace(panel, outputs=outputs)
+        table = typology_table(chance, utterance_types(chance), panel.groups, resamples=200)
         assert table["estimate"].sum() == pytest.approx(1)
         covered += [(table["beyond_low"] <= 0) & (table["beyond_high"] >= 0)]
         rejected += [table["p"] <= 0.05]
@@ -197,8 +199,9 @@ def test_misled_is_confirmed_where_the_model_without_the_modality_is_right():
         ),
     )
     panel = drawn.panel
-    types, _ = utterance_types(panel)
-    table = confirmation_table(panel, panel.groups).set_index("type")
+    typed = utterance_types(panel)
+    types = typed.types
+    table = confirmation_table(panel, typed, panel.groups).set_index("type")
     without = panel.mean("audio+video").argmax(axis=1)
     mine = types == "misled by text"
     assert mine.sum() > 50
