@@ -26,6 +26,7 @@ COMMANDS = {
     "fit": "mixed_signals.models.cli",
     "predict": "mixed_signals.models.predict_cli",
     "analyze": "mixed_signals.analysis.cli",
+    "explore": "mixed_signals.analysis.explore_cli",
 }
 # What each synonym is called on its own.
 _OWN_NAMES = {"extract": "extract-features", "fit": "fit-heads", "analyze": "analyze-disagreement"}

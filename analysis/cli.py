@@ -83,6 +83,12 @@ def analyze_disagreement(
         Path | None,
         typer.Option(help="Folder of the report; in the run's own folder if not given.", show_default=False),
     ] = None,
+    clips: Annotated[
+        bool,
+        typer.Option(
+            "--clips", help="Cut each utterance's clip into the report, so that it can be sent away."
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Find where and why the models of a run disagree, set that beside its raters, and write a report.
@@ -91,12 +97,12 @@ def analyze_disagreement(
 
     Example: [bold]analyze-disagreement my.store --run first --head gated[/]
     """
+    from rich.markup import escape
+
     from mixed_signals.analysis.analysis import analyze, analyze_people
     from mixed_signals.store import Store
 
     opened = Store.open(store)
-    if report is not None and report.exists() and not report.is_dir():
-        raise UsageError(f"--report {report}: is a file; name a folder")
     without_run = run is None and not opened.runs()
     with interruptible("nothing was written"), stderr().status("reading") as status:
         if without_run:
@@ -114,7 +120,9 @@ def analyze_disagreement(
                 resamples=resamples,
                 seed=seed,
                 report=report,
-                on_question=lambda question: status.update(f"analysing {question}"),
+                clips=clips,
+                on_question=lambda question: status.update(f"analysing {escape(question)}"),
+                on_step=lambda what: status.update(f"writing the report: {escape(what)}"),
             )
     console = stdout()
     for title, table in (*_metrics(result), *_rates(result), *_types(result)):

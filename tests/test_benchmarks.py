@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import NoBrowserError, browser_path
 from outside_data import outside_data
 
 SCRIPTS = sorted((Path(__file__).parent / "benchmarks").glob("*.py"))
@@ -17,6 +18,11 @@ def test_it_runs_small_and_meets_its_goals(script, tmp_path):
     if script.stem == "real_data":
         for name in ("ravdess", "grid", "clips", "empspeech"):
             outside_data(name)
+    if script.stem == "report":
+        try:
+            browser_path()
+        except NoBrowserError as error:
+            pytest.skip(str(error))
     rows = tmp_path / "rows.json"
     ran = subprocess.run(
         [sys.executable, str(script), "--small", "--json", str(rows)], capture_output=True, text=True

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
-SUBCOMMANDS = ("demo", "corpus", "store", "weights", "extract", "fit", "predict", "analyze")
+SUBCOMMANDS = ("demo", "corpus", "store", "weights", "extract", "fit", "predict", "analyze", "explore")
 COMMANDS = [
     ["mixed-signals"],
     ["extract-features"],

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("extract", "store", "models", "analysis")
-ENDINGS = (".py", ".pyi", ".html", ".css")
+ENDINGS = (".py", ".pyi", ".html", ".css", ".js", ".ipynb")
 
 
 def shipped():

@@ -1,1 +1,1 @@
-"""The report of an analysis: one self-contained page, and its figures as files."""
+"""The report of an analysis: a folder with a page, its scripts, and what they work with."""
