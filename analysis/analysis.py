@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,7 @@ ASKED_ONCE: dict[str, Callable[[Study], Answer]] = {"agreement": agreement.evalu
 
 
 ALPHA = 0.05
+_SIDE = re.compile(r"\b(above|below)\b")  # of a reference, in a verdict
 
 
 @dataclass(frozen=True, repr=False)
@@ -312,13 +314,15 @@ def _primary(findings: Sequence[Finding], named: Sequence[str]) -> list[Finding]
 
 
 def _qualified(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings that say so where correction takes away what their p alone would give."""
-    return [
-        replace(f, verdict=f"{f.verdict} Corrected for all that was asked, {p_value(f.p_adjusted)}.")
-        if f.p <= ALPHA < f.p_adjusted
-        else f
-        for f in findings
-    ]
+    """Return findings that say so where their test, or its correction, takes away what the interval would give."""
+    found = []
+    for f in findings:
+        if f.p > ALPHA and _SIDE.search(f.verdict):
+            f = replace(f, verdict=f"{f.verdict} The test does not bear that out ({p_value(f.p)}).")
+        elif f.p <= ALPHA < f.p_adjusted:
+            f = replace(f, verdict=f"{f.verdict} Corrected for all that was asked, {p_value(f.p_adjusted)}.")
+        found.append(f)
+    return found
 
 
 def _unknown(findings: Sequence[Finding], named: Sequence[str]) -> str:

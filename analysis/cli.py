@@ -104,6 +104,10 @@ def analyze_disagreement(
 
     opened = Store.open(store)
     without_run = run is None and not opened.runs()
+    if without_run and (report is not None or clips):
+        raise UsageError("--report, --clips: the report is of a run, and this store has none; leave them out")
+    if report is not None and only and "disagreement" not in split_values(only):
+        raise UsageError("--report: the report shows disagreement; add it to --only, or leave --report out")
     with interruptible("nothing was written"), stderr().status("reading") as status:
         if without_run:
             result = analyze_people(opened, resamples=resamples, seed=seed)

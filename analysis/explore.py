@@ -25,7 +25,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, StaticFileHandler
 
 from mixed_signals.analysis.report.helpers import Helpers, cutting, probing
-from mixed_signals.analysis.report.media import CLIPS, clip_file, clip_stem, locate, times_of
+from mixed_signals.analysis.report.media import clip_file, clip_stem, locate, times_of
 from mixed_signals.store import MixedSignalsError, Store, UsageError
 
 HOST = "127.0.0.1"
@@ -121,7 +121,7 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end.set)
     with tempfile.TemporaryDirectory(prefix="mixed-signals-") as clips, Helpers() as helpers:
         token = secrets.token_urlsafe(24)
-        recordings = _Recordings(store, folder, Path(clips), helpers)
+        recordings = _Recordings(store, Path(clips), helpers)
         server = HTTPServer(_application(token, folder, recordings))
         server.add_sockets(sockets)
         try:
@@ -148,9 +148,8 @@ def _application(token: str, folder: Path, recordings: _Recordings) -> Applicati
 class _Recordings:
     """Finds what is to be played of an utterance, and has it cut where browsers cannot play it."""
 
-    def __init__(self, store: Store, folder: Path, clips: Path, helpers: Helpers) -> None:
+    def __init__(self, store: Store, clips: Path, helpers: Helpers) -> None:
         self._corpus, self._clips, self._helpers = store.corpus, clips, helpers
-        self._of_report = folder / CLIPS
         self._rows = {utterance: row for row, utterance in enumerate(self._corpus.ids)}
         self._under_way: dict[str, asyncio.Task[dict[str, Any]]] = {}
 
@@ -164,9 +163,8 @@ class _Recordings:
             raise HTTPError(404, reason="No Recording")
         times = times_of(row["start"], row["end"])
         stem = clip_stem(row["media"], path, times)
-        for folder in (self._of_report, self._clips):
-            if clip := clip_file(folder, stem):
-                return clip, _TYPES[clip.suffix]
+        if clip := clip_file(self._clips, stem):
+            return clip, _TYPES[clip.suffix]
         medium = await self._once(f"probe {path} {path.stat().st_mtime_ns}", probing(path))
         if "kind" in medium and medium["type"]:
             return path, medium["type"]

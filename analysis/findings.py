@@ -120,7 +120,7 @@ def with_interval(row: Row, unit: str = "", digits: int | None = None) -> str:
     """
     scale, usual = (100, 1) if unit in ("%", "points") else (1, 2)
     if digits is None:
-        size = scale * float(np.nanmax(np.abs([row["estimate"], row["low"], row["high"]])))
+        size = scale * float(np.nan_to_num(np.abs([row["estimate"], row["low"], row["high"]])).max())
         digits = usual if not 1e-12 < size < 0.5 * 10**-usual else min(4, 1 - math.floor(math.log10(size)))
     rounded = (round(scale * float(row[name]), digits) + 0.0 for name in ("estimate", "low", "high"))
     estimate, low, high = (f"{number:.{digits}f}" for number in rounded)

@@ -198,15 +198,20 @@ def group_column(run: Run) -> str:
 
 
 def _when(utterances: pd.DataFrame, groups: pd.Series) -> pd.Series | None:
-    """Return each utterance's turn, or its start where those of a group are all in one medium; else None.
+    """Return each utterance's turn, or its start where those of a group are all in one medium; None if none has any.
 
-    Turns of several dialogs in one group would be mixed up: then there is no order either.
+    NaN where it is not known, and in groups whose turns are not told apart (of several dialogs, say): no order either.
     """
-    if "turn" in utterances and utterances["turn"].notna().all():
-        turn = utterances["turn"].astype(np.float64)
-        return None if pd.DataFrame({"group": groups, "turn": turn}).duplicated().any() else turn
-    if "start" not in utterances or "media" not in utterances:
+    named = groups.ne("") if groups.ne("").any() else groups.eq("")
+    if "turn" in utterances and utterances["turn"].notna().any():
+        when = utterances["turn"].astype(np.float64)
+        mixed = pd.DataFrame({"group": groups, "turn": when})[when.notna()].duplicated(keep=False)
+        unclear = set(groups[mixed.index[mixed]])
+    elif "start" in utterances and "media" in utterances:
+        when = utterances["start"].astype(np.float64)
+        media = utterances["media"].astype(object).groupby(groups).nunique()
+        unclear = set(media.index[media != 1])
+    else:
         return None
-    start = utterances["start"].astype(np.float64)
-    media = utterances["media"].astype(object).groupby(groups).nunique()
-    return start if start.notna().all() and (media == 1).all() else None
+    when = when.where(named & ~groups.isin(unclear))
+    return when if when.notna().any() else None

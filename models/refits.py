@@ -31,7 +31,7 @@ from mixed_signals.models.gathering import predictions_table, tested_heads
 from mixed_signals.models.heads import head_spec
 from mixed_signals.models.intervals import group_codes
 from mixed_signals.models.material import Candidate, Material, Subset, groups_named, material
-from mixed_signals.models.plan import Block, check_folds, named_subsets, plan
+from mixed_signals.models.plan import Block, check_folds, named_subsets, plan, trained_rows
 from mixed_signals.store import Fold, UsageError, Views
 
 HALVES = ("a", "b")
@@ -240,6 +240,7 @@ def _begun(
 ) -> tuple[Views, Material]:
     several = [views] if isinstance(views, Views) else list(views)
     check_folds(folds, several[0].ids)
+    trained_rows([(fold, several) for fold in folds], allowed=False)
     groups = groups_named(several[0], group)
     return several[0], material(several, groups, normalize=normalize)
 

@@ -119,10 +119,13 @@ def within_groups(
     The statistic is ``sum_i (x_i - x_g) (y_i - y_g)``, less the means of the row's group g, so that what lies between
     groups counts for nothing. What is rearranged depends on what is exchangeable:
 
-    - rows without an order in time: `group_permutation`;
+    - rows without an order in time, of one group each or of none: `group_permutation`;
+    - rows of which some have an order and some not: the groups' sums, by `sign_flip`;
     - series in time of `LONG_SERIES` rows and more in the mean, or of fewer than 8 groups: `circular_shift`;
     - shorter series, where a circle's seam weighs too much: the groups' sums, by `sign_flip`. Each has mean zero if
       x and y have nothing to do with each other, whatever neighbours in time have in common.
+
+    Groups of one row say nothing here, and are left out.
 
     Parameters
     ----------
@@ -130,23 +133,31 @@ def within_groups(
     groups : array-like of shape (N,) or None
         Without, all rows are one group.
     when : array-like of float, shape (N,), or None
-        Place in time within the group; None, or not all finite, where there is no order.
+        Place in time within the group; None where there is no order, NaN in the rows whose place is not known.
     resamples, seed : int
     """
     n = len(np.asarray(x))
     if not n:
         return Test(math.nan, math.nan, "no test: no rows", 0)
     codes = _series(groups, n)
+    several = np.bincount(codes)[codes] > 1
+    if not several.any():
+        return Test(math.nan, math.nan, "no test: no group has two rows to rearrange", len(np.unique(codes)))
+    codes = np.unique(codes[several], return_inverse=True)[1]
     sizes = np.bincount(codes)
-    a, b = (v - (np.bincount(codes, weights=v) / sizes)[codes] for v in (np.asarray(x), np.asarray(y)))
+    own = [np.asarray(v, dtype=np.float64)[several] for v in (x, y)]
+    a, b = (v - (np.bincount(codes, weights=v) / sizes)[codes] for v in own)
+    places = None if when is None else np.asarray(when, dtype=np.float64)[several]
+    within = None if groups is None else codes
 
     def product(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
         return float(first @ second)
 
-    if when is None or not np.isfinite(np.asarray(when, dtype=np.float64)).all():
-        return group_permutation(product, a, b, groups, resamples=resamples, seed=seed)
-    if n / len(sizes) >= LONG_SERIES or len(sizes) < FEWEST_GROUPS:
-        return circular_shift(product, a, b, groups, when, resamples=resamples, seed=seed)
+    if places is None or not np.isfinite(places).any():
+        return group_permutation(product, a, b, within, resamples=resamples, seed=seed)
+    long_or_few = len(a) / len(sizes) >= LONG_SERIES or len(sizes) < FEWEST_GROUPS
+    if long_or_few and np.isfinite(places).all():
+        return circular_shift(product, a, b, within, places, resamples=resamples, seed=seed)
     return sign_flip(a * b, codes, resamples=resamples, seed=seed)
 
 

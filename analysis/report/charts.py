@@ -59,13 +59,17 @@ if TYPE_CHECKING:
     from mixed_signals.analysis.analysis import Analysis
     from mixed_signals.analysis.study import Study
 
+FEWEST_IN_FIFTHS = 25
+"""Utterances from which means of fifths are drawn."""
 MOST_POINTS = 20_000
 """Utterances above which a scatter is drawn as a density: counts by cell."""
 
 
 COLOURS = {**FAMILY_COLOURS, "agree wrong": "ink"}
 """Of families; the darkest is the page's colour of text, light where the page is dark."""
+_DENSE = "So many utterances are drawn as a density: the darker a cell (in dark mode, the lighter), the more are in it."
 _BRUSH = "Drag a rectangle to show what is in it; a double tap takes it away."
+_FAINT = "Faint: utterances that are not shown."
 _TAP = "A tap on a point opens its utterance."
 
 
@@ -160,7 +164,7 @@ def _all_have(tables: Mapping[str, pd.DataFrame], columns: list[str]) -> bool:
 
 
 def _note(subject: Subject) -> str:
-    return _BRUSH if subject.dense else f"{_BRUSH} {_TAP}"
+    return f"{_DENSE} {_BRUSH}" if subject.dense else f"{_FAINT} {_BRUSH} {_TAP}"
 
 
 def _confidence(subject: Subject) -> Chart | None:
@@ -177,11 +181,14 @@ def _confidence(subject: Subject) -> Chart | None:
     legend = [
         {"level": name, "colour": colour, "marker": "x" if name in FUSION_WRONG else "circle"}
         for name, colour in COLOURS.items()
-        if "family" in table and (table["family"] == name).any()
+        if not subject.dense and "family" in table and (table["family"] == name).any()
     ]
     chart = scatter(
         panels,
-        {**({"by": "family", "legend": legend} if legend else {}), "note": _note(subject)},
+        {
+            **({"by": "family", "legend": legend} if legend else {}),
+            "note": f"{says[0].upper()}{says[1:]}, by a modality's own model and by the fusion. {_note(subject)}",
+        },
         dense=subject.dense,
     )
     for plot in chart.plots:
@@ -208,7 +215,11 @@ def _raters(subject: Subject) -> Chart | None:
             "y": axis_of(by_raters, y, limits_of(table[[by_raters]])),
         }
     ]
-    chart = scatter(panels, {"means": 5, "note": _note(subject)}, dense=subject.dense)
+    note = (
+        f"The line: means of fifths of what is shown, from {FEWEST_IN_FIFTHS} utterances on. {_note(subject)}"
+    )
+    about = {"means": 5, "fewest": FEWEST_IN_FIFTHS, "note": note}
+    chart = scatter(panels, about, dense=subject.dense)
     means = empty_source("means", ["x", "y"])
     chart.plots[0].line("x", "y", source=means, line_color=ORANGE, line_width=2)
     chart.plots[0].scatter("x", "y", source=means, size=9, marker="diamond", color=ORANGE)
@@ -246,7 +257,13 @@ def _gates(subject: Subject) -> Chart | None:
     return Chart(
         "gates",
         plots,
-        {"names": list(subject.gates), "modalities": modalities, "types": subject.types(), "legend": legend},
+        {
+            "names": list(subject.gates),
+            "modalities": modalities,
+            "types": subject.types(),
+            "legend": legend,
+            "note": "Means of what is shown. A gate says what is let in, not what decides.",
+        },
     )
 
 
@@ -283,7 +300,7 @@ def _types(subject: Subject) -> Chart | None:
             "types": types,
             "colours": colours,
             "legend": legend,
-            "note": "A tap on a bar shows its type alone.",
+            "note": "How many of what is shown are of each type. A tap on a bar shows its type alone.",
         },
     )
 
@@ -323,7 +340,8 @@ def _risk(subject: Subject) -> Chart | None:
         *({"level": s["level"], "colour": s["colour"], "marker": "line"} for s in scores),
         {"level": "weak: of all utterances", "colour": "faint", "marker": "line"},
     ]
-    return Chart("risk", [plot], {"scores": scores, "loss": loss, "legend": legend})
+    note = "Errors among the utterances that are kept, when those that a score doubts most are left out."
+    return Chart("risk", [plot], {"scores": scores, "loss": loss, "legend": legend, "note": note})
 
 
 def _floor(subject: Subject) -> Chart | None:
@@ -336,8 +354,17 @@ def _floor(subject: Subject) -> Chart | None:
     pairs = pairs_of(subject.panel)
     unit = "mean difference, standard deviations" if subject.interval else "different labels"
     plots = []
+    one_partition = (
+        len(subject.panel.folds) == 1
+    )  # else the rate is a mean over partitions, which rows do not have
     drawn = {"rate": unit, **({"excess": f"{unit}, beyond the floor"} if measured else {})}
-    for i, (quantity, label) in enumerate(drawn.items()):
+    beyond = rates[rates["quantity"] == "beyond_same_modality"]
+    compared = beyond["estimate"].notna().any()
+    panels = {
+        **drawn,
+        **({"beyond_same_modality": f"{unit}, beyond two models of one modality"} if compared else {}),
+    }
+    for i, (quantity, label) in enumerate(panels.items()):
         hover = HoverTool(visible=False, tooltips=[("", "@what"), (quantity, "@value{0.000}")])
         plot = new_plot(i, label, "", height=height_of(len(pairs), 30), hover=hover)
         put_rows(plot, [f"{first} / {second}" for first, second in pairs])
@@ -346,8 +373,11 @@ def _floor(subject: Subject) -> Chart | None:
             if measured:
                 draw_estimates(plot, rates[rates["quantity"] == "floor"], pairs, "floor", marker="square")
         draw_estimates(plot, rates[rates["quantity"] == quantity], pairs, "all utterances", marker="circle")
-        shown = empty_source(f"shown-{i}", ["y", "value", "what"])
-        plot.scatter("value", "y", source=shown, marker="diamond", size=13, color=ORANGE)
+        if quantity in drawn and one_partition:
+            shown = empty_source(f"shown-{i}", ["y", "value", "what"])
+            plot.scatter("value", "y", source=shown, marker="diamond", size=13, color=ORANGE)
+        if quantity != "rate":
+            plot.scatter([0.0], [0], alpha=0)  # keeps zero in sight
         if not subject.interval:
             plot.xaxis.formatter = NumeralTickFormatter(format="0%")
         plot.add_layout(Span(location=0, dimension="height", line_alpha=0.4, tags=["ink"]))
@@ -361,8 +391,21 @@ def _floor(subject: Subject) -> Chart | None:
             else []
         ),
     ]
-    about = [{"models": list(pair), "excess": f"excess_{_pair_name(*pair)}"} for pair in pairs]
-    return Chart("floor", plots, {"pairs": about, "names": list(drawn), "measure": measure, "legend": legend})
+    of_pairs = [{"models": list(pair), "excess": f"excess_{_pair_name(*pair)}"} for pair in pairs]
+    note = (
+        "Only beyond what two models of one modality disagree is disagreement said to be of modalities."
+        if compared
+        else "Two models of one modality were not compared: what is beyond the floor may still not be of modalities."
+    )
+    about = {
+        "pairs": of_pairs,
+        "names": list(drawn) if one_partition else [],
+        "measure": measure,
+        "scale": subject.panel.deviation if subject.interval else 1.0,
+        "legend": legend if one_partition else legend[1:],
+        "note": note,
+    }
+    return Chart("floor", plots, about)
 
 
 def _pair_name(first: str, second: str) -> str:

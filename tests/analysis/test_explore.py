@@ -212,8 +212,11 @@ def test_what_browsers_cannot_play_is_cut_once_and_meanwhile_others_are_served(a
     assert ask(address, media("old"), Range="bytes=4-7")[2] == b"ftyp"
 
 
-def test_a_clip_of_the_report_is_what_its_utterance_gets(address):
-    assert ask(address, media("clip"))[2] == b"the clip"
+def test_clips_of_the_report_come_from_the_report_and_recordings_by_id(address, place):
+    film = place / "media/a.mp4"
+    clip = f"assets/clips/{clip_stem('a.mp4', film, (0.1, 0.4))}.mp4"
+    assert ask(address, clip)[2] == b"the clip"
+    assert ask(address, media("clip"))[2] == film.read_bytes()
 
 
 def test_a_report_that_is_made_again_is_served_as_it_is_now(address, place):

@@ -248,6 +248,23 @@ def test_short_series_keep_their_size_where_there_are_groups_enough(rng, n_group
     assert inference.within_groups(x, x + walks(rng, n_groups, 10), groups, when).p < 0.05
 
 
+def test_groups_of_one_row_count_for_nothing_and_a_missing_time_costs_no_validity(rng):
+    groups, when = np.repeat(np.arange(20), 10), np.tile(np.arange(10.0), 20)
+    x, y = walks(rng, 20, 10), walks(rng, 20, 10)
+    alone = inference.within_groups(x, y, groups, when, resamples=199)
+    lone = np.arange(100, 150)
+    more = [np.concatenate([v, rng.normal(size=50)]) for v in (x, y)]
+    both = inference.within_groups(
+        *more, np.concatenate([groups, lone]), np.concatenate([when, np.full(50, np.nan)]), resamples=199
+    )
+    assert both == alone
+    assert alone.n_groups == 20
+    when[3] = np.nan
+    assert "sign flips of 20 groups" in inference.within_groups(x, y, groups, when).method
+    nothing = inference.within_groups(x, y, np.arange(200), when)
+    assert np.isnan(nothing.p)
+
+
 def test_what_groups_have_in_common_is_not_together_within_them(rng):
     groups = np.repeat(np.arange(30), 10)
     level = rng.normal(size=30)[groups]

@@ -160,6 +160,7 @@
     const parts = about.means;
     const rows = sortedBy(columns, about.panels[0].x.column, mask, y);
     const means = { x: [], y: [] };
+    if (rows.length < about.fewest) return means;
     let start = 0;
     for (let part = 0; part < parts; part++) {
       const end = start + Math.floor(rows.length / parts) + Number(part < rows.length % parts);
@@ -310,21 +311,15 @@
   // Rates of disagreement
 
   function prepareFloor(about, columns) {
-    const scale = about.measure === "label" ? 1 : deviation(numbers(columns, "y_true"));
     const values = {
       rate: about.pairs.map(({ models: [first, second] }) => {
         if (about.measure === "label") return different(columns.get(`label_${first}`), columns.get(`label_${second}`));
         const other = numbers(columns, `y_${second}`);
-        return numbers(columns, `y_${first}`).map((value, row) => Math.abs(value - other[row]) / scale);
+        return numbers(columns, `y_${first}`).map((value, row) => Math.abs(value - other[row]) / about.scale);
       }),
       excess: about.pairs.map(({ excess }) => columns.get(excess)?.values),
     };
     return { about, values };
-  }
-
-  function deviation(values) {
-    const mean = meanOf(values, null);
-    return Math.sqrt(meanOf(values.map((value) => (value - mean) ** 2), null));
   }
 
   function fillFloor({ about, values }, view) {

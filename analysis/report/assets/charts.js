@@ -85,6 +85,8 @@
     if (chart.legend) host.append(legendOf(chart.legend));
     if (chart.note) host.append(paragraph(chart.note));
     figure.prepend(host);
+    figure.querySelector("figcaption")?.append(swapOf(figure));
+    figure.classList.add("live");
     kept.host = host;
     const [views] = await Bokeh.embed.embed_items(
       { [chart.kind]: chart.doc },
@@ -106,6 +108,8 @@
     const kept = drawn.get(figure);
     kept?.views?.clear();
     kept?.host?.remove();
+    figure.querySelector(".swap")?.remove();
+    figure.classList.remove("live", "as-picture");
     drawn.delete(figure);
     for (const name of ["drawn", "points", "brush"]) delete figure.dataset[name];
   }
@@ -115,6 +119,15 @@
     element.className = "chart-note";
     element.textContent = text;
     return element;
+  }
+
+  /** A button that shows the picture, which has the intervals of all utterances, in the chart's place, and back. */
+  function swapOf(figure) {
+    const words = () => (figure.classList.contains("as-picture") ? "Show the chart" : "Show the picture, with intervals");
+    return MixedSignals.button(words(), ({ currentTarget }) => {
+      figure.classList.toggle("as-picture");
+      currentTarget.textContent = words();
+    }, { class: "quiet swap" });
   }
 
   function legendOf(entries) {
@@ -190,8 +203,9 @@
 
   function brushed(name, { x, y }, { x0, x1, y0, y1 }) {
     const side = (axis, one, other) => {
-      const digits = (value) => Number(value.toPrecision(4));
-      return { column: axis.column, low: digits(Math.min(one, other)), high: digits(Math.max(one, other)) };
+      const step = 10 ** (Math.floor(Math.log10(axis.high - axis.low)) - 3); // for a short address
+      const rounded = (value) => Number((Math.round(value / step) * step).toPrecision(12));
+      return { column: axis.column, low: rounded(Math.min(one, other)), high: rounded(Math.max(one, other)) };
     };
     const brush = { x: side(x, x0, x1), y: side(y, y0, y1) };
     if (brush.x.low === brush.x.high || brush.y.low === brush.y.high) return;

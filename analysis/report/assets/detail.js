@@ -188,7 +188,7 @@
   }
 
   function modalities({ gates, contributions, phi }) {
-    const given = [["gate", gates], ["contribution", contributions], ["Shapley share", phi]].filter(([, own]) => own);
+    const given = [["gate", gates], ["contribution", contributions], ["Shapley value, nats", phi]].filter(([, own]) => own);
     if (!given.length) return null;
     const rows = view.about.modalities.map((modality) => [modality,
       ...given.map(([name, own]) => (name === "gate" ? bar(own[modality], number(own[modality])) : number(own[modality])))]);

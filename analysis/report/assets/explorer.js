@@ -34,20 +34,20 @@
     const levels = (name, title) => ({ name, title, cell: (row) => theirs(level(columns.get(name), row)) });
     const found = [{ name: "utterance_id", title: "utterance", cell: idCell, header: true }];
     if (has("group")) found.push(levels("group", columns.get("group").label));
+    found.push(numbers(about.score, "disagreement"));
     found.push({ name: "text", title: "transcript", cell: snippet, sortable: false });
     if (about.kind === "interval") {
       found.push(numbers("y_true", "true value"));
       for (const model of about.models) found.push(numbers(`y_${model}`, model));
     } else {
+      if (has("type")) found.push(levels("type", "type"));
       found.push(levels("label_true", "label"));
       for (const model of about.models) {
         found.push({ name: `confidence_${model}`, title: model, cell: (row) => modelCell(model, row), number: true });
       }
-      if (has("type")) found.push(levels("type", "type"));
     }
     if (has("vote_entropy")) found.push(numbers("vote_entropy", "vote entropy"));
     else if (has("variance")) found.push(numbers("variance", "raters’ variance"));
-    found.push(numbers(about.score, "disagreement"));
     return found.map((column) => ({ says: columns.get(column.name)?.label ?? column.title, ...column }));
   }
 

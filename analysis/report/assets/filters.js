@@ -196,6 +196,8 @@
     setTimeout(() => { target.textContent = "Copy link"; }, 2000);
   }
 
+  let begun = false;
+
   function showBar() {
     const { n, count: shown } = view;
     bar.said.textContent = shown === n ? `${count(n)} utterances` : `${count(shown)} of ${count(n)} utterances`;
@@ -203,6 +205,8 @@
     const focused = [...bar.chips.querySelectorAll("button")].indexOf(document.activeElement);
     bar.chips.replaceChildren(...chips.map((chip) => make("li", {}, chip)));
     bar.clear.hidden = !chips.length;
+    if (chips.length && !begun) bar.element.scrollIntoView(); // who follows a link to a view sees that view
+    begun = true;
     if (focused >= 0) (chips[Math.min(focused, chips.length - 1)] ?? document.querySelector("#find")).focus();
   }
 
@@ -232,7 +236,7 @@
   }
 
   function between([low, high]) {
-    const short = (value) => String(Number(value.toPrecision(4)));
+    const short = (value) => String(Number(value.toPrecision(5)));
     if (low === null) return `up to ${short(high)}`;
     return high === null ? `from ${short(low)}` : `${short(low)} to ${short(high)}`;
   }

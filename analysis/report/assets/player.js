@@ -87,10 +87,10 @@
     return { element, toggle: () => element.contains(tag) && toggle(), stop };
   }
 
-  /** Where `explore` serves the page, media come from it by the utterance's id. */
+  /** Where `explore` serves the page, recordings come from it by the utterance's id; clips are the report's own. */
   function source(media, id) {
     const served = location.protocol.startsWith("http") && document.documentElement.dataset.served !== undefined;
-    return served ? `media?id=${encodeURIComponent(id)}` : media.src;
+    return served && !media.src?.startsWith("assets/clips/") ? `media?id=${encodeURIComponent(id)}` : media.src;
   }
 
   MixedSignals.player = player;

@@ -15,6 +15,7 @@
   let lastKind = "";
   let wanted = null; // row by utterance id, until the columns are there
   const names = JSON.parse(document.body.dataset.headNames ?? "[]");
+  const charts = new Set([...document.querySelectorAll("figure[data-chart]")].map((each) => each.dataset.chart));
 
   function blank() {
     const named = () => Object.create(null);
@@ -160,8 +161,8 @@
       [name, levels.filter((level) => columns.get(name)?.levels?.includes(level))]);
     state.filters = keep(Object.fromEntries(known), ([, levels]) => levels.length > 0);
     state.ranges = keep(state.ranges, ([name]) => has(name, "number"));
-    state.brushes = keep(state.brushes, ([, axes]) =>
-      Object.keys(axes).length > 0 && Object.values(axes).every(({ column }) => has(column, "number")));
+    state.brushes = keep(state.brushes, ([chart, axes]) =>
+      charts.has(chart) && Object.keys(axes).length > 0 && Object.values(axes).every(({ column }) => has(column, "number")));
     if (!has(state.sort.replace(/^-/, ""), "text", "category", "number")) state.sort = `-${about.score}`;
     if (wanted !== null) {
       const row = columns.get("utterance_id").values.indexOf(wanted);
