@@ -23,13 +23,19 @@ COMMANDS = {
     "store": "mixed_signals.store.cli",
     "weights": "mixed_signals.extract.weights_cli",
     "extract": "mixed_signals.extract.cli",
+    "finetune": "mixed_signals.extract.finetune.cli",
     "fit": "mixed_signals.models.cli",
     "predict": "mixed_signals.models.predict_cli",
     "analyze": "mixed_signals.analysis.cli",
     "explore": "mixed_signals.analysis.explore_cli",
 }
 # What each synonym is called on its own.
-_OWN_NAMES = {"extract": "extract-features", "fit": "fit-heads", "analyze": "analyze-disagreement"}
+_OWN_NAMES = {
+    "extract": "extract-features",
+    "finetune": "finetune-encoders",
+    "fit": "fit-heads",
+    "analyze": "analyze-disagreement",
+}
 
 
 class _ByName(TyperGroup):

@@ -15,7 +15,6 @@ from mixed_signals.store.terminal import (
     make_app,
     progress,
     run_app,
-    split_pairs,
     split_values,
     stdout,
 )
@@ -109,7 +108,7 @@ def extract_features(
     [bold]Example:[/] extract-features my.store --text minilm --audio egemaps --video blendshapes
     """
     from mixed_signals.extract.pipeline import Options
-    from mixed_signals.extract.request import Request
+    from mixed_signals.extract.request import Request, revisions_of
 
     wanted = tuple(
         (modality, spec)
@@ -128,7 +127,7 @@ def extract_features(
         store=store,
         encoders=wanted,
         media_root=media_root,
-        revisions=_revisions(revision, wanted),
+        revisions=revisions_of(split_values(revision), wanted),
         dtype=dtype,
         frame_rate=frame_rate,
         name=name,
@@ -231,21 +230,6 @@ def _devices(several: list[str] | None, one: str) -> list[str]:
     from mixed_signals.extract.devices import pick_devices
 
     return pick_devices(name.strip() for value in several for name in value.split(","))  # one may come twice
-
-
-def _revisions(values: list[str] | None, wanted: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return revisions by the name of the model; a bare one belongs to the only encoder there is."""
-    given = split_values(values)
-    names = [spec.partition(":")[0] for _, spec in wanted]
-    if len(given) == len(names) == 1 and "=" not in given[0]:
-        return {names[0]: given[0]}
-    revisions = dict(split_pairs(values, "--revision"))
-    for name in revisions:
-        if name not in names:
-            raise UsageError(
-                f"--revision {name}=...: no encoder of that name is asked for ({', '.join(names)})"
-            )
-    return revisions
 
 
 def _limit(text: str) -> float | None:

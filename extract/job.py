@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,10 @@ class Task:
         Utterances whose media file is not there any more, but whose vector is, and is kept.
     without : int
         How many of the rows to be made have nothing to be made of: no text, no media that is there.
+    left_out : mapping of int to str
+        Rows of the file that are missing on purpose, and why.
+    source : mapping
+        What else the feature set's provenance says (`FeatureWriter`).
     """
 
     encoder: Encoder
@@ -62,6 +67,8 @@ class Task:
     retry_failed: bool
     gone: np.ndarray
     without: int
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def output(self) -> Output:

@@ -184,6 +184,13 @@ class _Modality:
 
     def _writer(self, task: Task) -> FeatureWriter:
         members = task.members
+
+        def planned(rows: np.ndarray) -> list[np.ndarray]:
+            left_out = np.isin(rows, list(task.left_out))
+            made = rows[~left_out]
+            batches = [made[np.sort(batch)] for batch in task.encoder.batches(self.lengths[members[made]])]
+            return [*batches, rows[left_out]] if left_out.any() else batches
+
         return FeatureWriter(
             task.path,
             task.recipe,
@@ -192,10 +199,10 @@ class _Modality:
             task.output.dimensions,
             entry_hashes=task.entry_hashes,
             versions=library_versions(task.encoder.libraries),
+            trained_on=task.encoder.trained_on,
+            source=task.source,
             retry_failed=task.retry_failed,
-            batches=lambda rows: [
-                rows[np.sort(batch)] for batch in task.encoder.batches(self.lengths[members[rows]])
-            ],
+            batches=planned,
         )
 
     def _batches(self) -> list[_Batch]:
@@ -204,12 +211,20 @@ class _Modality:
         for number, (task, writer) in enumerate(zip(self.tasks, self.writers, strict=True)):
             encoder = self.encoders.index(task.encoder)
             for planned in writer.batches:
+                if planned[0] in task.left_out:
+                    self._leave_out(task, writer, planned)
+                    continue
                 rows = task.members[planned]
                 batch = shared.setdefault(
                     (encoder, rows.tobytes()), _Batch(encoder, rows, [], waits_for=len(rows))
                 )
                 batch.tasks.append(number)
         return sorted(shared.values(), key=lambda batch: -self.lengths[batch.rows].max())
+
+    def _leave_out(self, task: Task, writer: FeatureWriter, rows: np.ndarray) -> None:
+        nothing = np.full((len(rows), len(task.output.dimensions)), np.nan, np.float32)
+        reasons = [task.left_out[row] for row in rows.tolist()]
+        self.on_progress(writer.write(rows, nothing, [Status.MISSING] * len(rows), reasons))
 
     def _work(self, stack: ExitStack, batches: list[_Batch]) -> None:
         wanted: dict[int, list[_Batch]] = defaultdict(list)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.base import Encoder
 from mixed_signals.extract.job import Shard, Task, plan
-from mixed_signals.store import Store
+from mixed_signals.store import Store, UsageError
+from mixed_signals.store.terminal import split_pairs
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,29 @@ class Request:
             retry_failed=self.retry_failed,
             shard=shard,
         )
+
+
+def revisions_of(given: Sequence[str], encoders: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return revisions by the name of the model; a bare one belongs to the only encoder there is.
+
+    Parameters
+    ----------
+    given : sequence of str
+        As ``--revision`` has them: ``NAME=REVISION``.
+    encoders : sequence of (modality, encoder)
+
+    Raises
+    ------
+    UsageError
+        If one is not written like that, or no encoder of its name is asked for.
+    """
+    names = [spec.partition(":")[0] for _, spec in encoders]
+    if len(given) == len(names) == 1 and "=" not in given[0]:
+        return {names[0]: given[0]}
+    revisions = dict(split_pairs(given, "--revision"))
+    for name in revisions:
+        if name not in names:
+            raise UsageError(
+                f"--revision {name}=...: no encoder of that name is asked for ({', '.join(names)})"
+            )
+    return revisions

@@ -68,7 +68,7 @@ def run_on_devices(
             processes[reports] = process
         errors = _follow(processes, on_progress or (lambda rows: None))
     finally:
-        _end(list(processes.values()))
+        end_processes(list(processes.values()))
     if errors:
         raise MixedSignalsError(
             f"{'; '.join(errors)}; what was done is kept, the same command goes on from there"
@@ -100,7 +100,7 @@ def _follow(processes: dict[Any, BaseProcess], on_progress: Callable[[int], None
     return errors
 
 
-def _end(processes: Sequence[BaseProcess]) -> None:
+def end_processes(processes: Sequence[BaseProcess]) -> None:
     """End processes in order; a network that takes too long over its batch is not waited for."""
     for process in processes:
         process.terminate()

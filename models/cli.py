@@ -14,6 +14,7 @@ from mixed_signals.store.terminal import (
     interruptible,
     make_app,
     progress,
+    read_size,
     run_app,
     split_values,
     stderr,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _PLAIN = [name for name, kind in HEADS.items() if not kind.fusion]
 _FUSION = [name for name, kind in HEADS.items() if kind.fusion]
 _MOST_CLASSES = 20  # of numbers that are taken for classes without a word
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 app = make_app()
 
@@ -160,7 +160,7 @@ def fit_heads(
         "refit": refit,
         "device": device,
         "n_jobs": jobs,
-        "memory": _bytes(memory),
+        "memory": read_size(memory, "--memory"),
         "allow_shared_groups": allow_shared_groups,
         "allow_trained_rows": allow_trained_rows,
     }
@@ -346,20 +346,6 @@ def _folds(
         for partition in range(partitions)
         for fold in make_folds(views, n_folds or 5, group=group, partition=partition)
     ]
-
-
-def _bytes(size: str) -> int:
-    """Return the bytes of a size such as 500M or 4G."""
-    number, unit = size[:-1], size[-1:].lower()
-    if unit.isdigit():
-        number, unit = size, ""
-    try:
-        found = int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError):
-        raise UsageError(f"--memory {size!r}: write e.g. 500M or 4G") from None
-    if found < 2**26:
-        raise UsageError(f"--memory {size!r}: at least 64M")
-    return found
 
 
 def _next_name(store: Store) -> str:

@@ -100,14 +100,14 @@ def plan_rows(
 
 def recipe_difference(old: Recipe, new: Recipe) -> str:
     """Say in what two recipes differ."""
-    return "; ".join(_differences(asdict(old), asdict(new)))
+    return "; ".join(differences(asdict(old), asdict(new)))
 
 
-def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Yield what differs, of nested values only the innermost."""
     for key in dict.fromkeys([*there, *now]):
         old, new = there.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new)
+            yield from differences(old, new)
         elif old != new:
             yield f"{key}: {old!r} there, {new!r} now"

@@ -58,8 +58,6 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
         If there are fewer groups than folds, or some fold would train or test on nothing, or train on
         a single class.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     if n_folds < 2:
         raise UsageError(f"folds: at least 2, not {n_folds}")
     ids = views.ids
@@ -79,17 +77,9 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
         raise UsageError(
             f"{n_groups} groups cannot make {n_folds} folds; ask for {n_groups} or fewer (--folds)"
         )
-    # Groups are shuffled here as well, so that the folds depend on ids and not on the order of the rows.
-    by_id = np.argsort(ids.astype(str))
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=partition)
-    codes = codes_of_rows[by_id]
-    group_codes = np.unique(groups.astype(str), return_inverse=True)[1][by_id]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # store doctor says which are rare
-        split = list(splitter.split(by_id, codes, group_codes))
+    split = split_groups(ids, codes_of_rows, groups, n_folds, partition)
     made = []
-    for number, (train, test) in enumerate(split):
-        train_rows, test_rows = np.sort(by_id[train]), np.sort(by_id[test])
+    for number, (train_rows, test_rows) in enumerate(split):
         if not len(test_rows) or (views.kind in _CLASSES and len(np.unique(codes_of_rows[train_rows])) < 2):
             raise UsageError(
                 f"fold {number} of {n_folds} has {len(test_rows)} test rows and trains on "
@@ -150,6 +140,34 @@ def strata(kind: str, y: np.ndarray) -> np.ndarray:
         values = y.astype(str)
     codes: np.ndarray = np.unique(values, return_inverse=True)[1]
     return codes
+
+
+def split_groups(
+    ids: np.ndarray, codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the training and the test positions of folds that keep groups whole and strata in their shares.
+
+    The folds depend on ids and not on the order of the rows.
+
+    Parameters
+    ----------
+    ids, groups : ndarray of str, shape (N,)
+    codes : ndarray of int, shape (N,)
+        From `strata`; one of them occurs `n_folds` times at least.
+    n_folds : int
+    seed : int
+        Of the shuffle of the groups.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    # Groups are shuffled here as well, so that the folds depend on ids and not on the order of the rows.
+    by_id = np.argsort(ids.astype(str))
+    group_codes = np.unique(groups.astype(str), return_inverse=True)[1]
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # store doctor says which are rare
+        split = list(splitter.split(by_id, codes[by_id], group_codes[by_id]))
+    return [(np.sort(by_id[train]), np.sort(by_id[test])) for train, test in split]
 
 
 def _strata(views: Views, n_folds: int) -> np.ndarray:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _TELL_AGAIN = 30  # seconds between lines of progress where there is no terminal
 
 
@@ -140,6 +141,31 @@ def split_pairs(values: Iterable[str] | None, flag: str) -> Mapping[str, str]:
             raise UsageError(f"{flag}: {key!r} is given twice ({pairs[key]!r} and {value!r})")
         pairs[key] = value
     return pairs
+
+
+def read_size(size: str, flag: str) -> int:
+    """Return the bytes of a size such as 500M or 4G.
+
+    Raises
+    ------
+    UsageError
+        If it is no size, or less than 64M.
+
+    Examples
+    --------
+    >>> read_size("1.5G", "--memory")
+    1610612736
+    """
+    number, unit = size[:-1], size[-1:].lower()
+    if unit.isdigit():
+        number, unit = size, ""
+    try:
+        found = int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        raise UsageError(f"{flag} {size!r}: write e.g. 500M or 4G") from None
+    if found < 2**26:
+        raise UsageError(f"{flag} {size!r}: at least 64M")
+    return found
 
 
 @contextmanager

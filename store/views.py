@@ -324,6 +324,22 @@ def join_several(
     return [_of_rows(corpus, ordered, rows, keep, target, {}) for ordered, rows, _ in joined]
 
 
+def labelled_rows(corpus: Corpus, target: str = "label") -> Views:
+    """Return the utterances that have a label, without any vectors: what folds are made of before there are any.
+
+    Raises
+    ------
+    MixedSignalsError
+        If none has a label.
+    """
+    keep = _labelled(corpus.labels(target))
+    if not keep.any():
+        raise MixedSignalsError(f"no utterance of corpus {corpus.name} has a label ({target})")
+    unlabelled = int((~keep).sum())
+    left_out = {"without a label": unlabelled} if unlabelled else {}
+    return _of_rows(corpus, {}, np.empty((len(corpus), 0), dtype=int), keep, target, left_out)
+
+
 def _found(
     corpus: Corpus, feature_sets: Mapping[str, FeatureSet]
 ) -> tuple[dict[str, FeatureSet], np.ndarray, np.ndarray]:

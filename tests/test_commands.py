@@ -10,10 +10,22 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
-SUBCOMMANDS = ("demo", "corpus", "store", "weights", "extract", "fit", "predict", "analyze", "explore")
+SUBCOMMANDS = (
+    "demo",
+    "corpus",
+    "store",
+    "weights",
+    "extract",
+    "finetune",
+    "fit",
+    "predict",
+    "analyze",
+    "explore",
+)
 COMMANDS = [
     ["mixed-signals"],
     ["extract-features"],
+    ["finetune-encoders"],
     ["fit-heads"],
     ["analyze-disagreement"],
     *(["mixed-signals", name] for name in SUBCOMMANDS),
@@ -65,6 +77,7 @@ def test_help_takes_less_than_half_a_second():
     ("words", "code", "said"),
     [
         (["extract-features", "no.store", "--text", "minilm"], 2, "no.store: no store here"),
+        (["finetune-encoders", "no.store", "--text", "minilm"], 2, "no.store: no store here"),
         (["fit-heads", "no.store"], 2, "no.store: no store here"),
         (["analyze-disagreement", "no.store", "--run", "x"], 2, "no.store: no store here"),
         (["mixed-signals", "store", "ls", "no.store"], 2, "no.store: no store here"),

@@ -114,7 +114,9 @@ def test_the_readme_names_only_flags_that_exist():
         command = get_command(import_module(COMMANDS[name]).app)
         if hasattr(command, "commands"):
             command = command.commands[words[2]]
-        known = {flag for parameter in command.params for flag in parameter.opts}
+        known = {
+            flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)
+        }
         flags = {word for word in words if word.startswith("--")}
         assert flags <= known, line
         checked += len(flags)

@@ -127,6 +127,11 @@ class Encoder(ABC):
         """text, audio or video."""
         return self.outputs[0].recipe.modality
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Ids of the utterances that its weights are known to be trained on, as feature sets have them."""
+        return ()
+
     def prepare(self) -> None:
         """Bring what loading needs onto this machine (weights); called once, before any work begins."""
         return

@@ -126,6 +126,12 @@ class TransformerEncoder(PassEncoder):
         return {}
 
     @property
+    def trained_on(self) -> tuple[str, ...]:
+        """What a checkpoint that was trained here says of it (``training.json``)."""
+        said = self.checkpoint.json("training.json")
+        return tuple(map(str, said.get("trained_on", ()))) if isinstance(said, dict) else ()
+
+    @property
     def n_layers(self) -> int:
         """How many blocks the network has."""
         return int(self.checkpoint.config["num_hidden_layers"])
@@ -138,6 +144,11 @@ class TransformerEncoder(PassEncoder):
     def network(self) -> Any:
         """Return the network with its weights, on the host."""
         return self.checkpoint.model()
+
+    @property
+    def network_(self) -> Any:
+        """The network that was loaded, on its device."""
+        return self._network
 
     @abstractmethod
     def states(

@@ -121,9 +121,9 @@
     return element;
   }
 
-  /** A button that shows the picture, which has the intervals of all utterances, in the chart's place, and back. */
+  /** A button that puts the picture, with its intervals, in the place of the chart, and back. */
   function swapOf(figure) {
-    const words = () => (figure.classList.contains("as-picture") ? "Show the chart" : "Show the picture, with intervals");
+    const words = () => (figure.classList.contains("as-picture") ? "Show the chart" : "Show the picture as printed");
     return MixedSignals.button(words(), ({ currentTarget }) => {
       figure.classList.toggle("as-picture");
       currentTarget.textContent = words();
