@@ -1,7 +1,6 @@
 """Public names of this package, and the module each one comes from."""
 
-from . import plots as plots
 from .analysis import Analysis, analyze
 from .findings import Finding
 
-__all__ = ["Analysis", "Finding", "analyze", "plots"]
+__all__ = ["Analysis", "Finding", "analyze"]
