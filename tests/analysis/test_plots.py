@@ -166,7 +166,8 @@ def test_every_plot_fits_its_width(name, width):
 def test_a_missing_column_is_named(name):
     source = TABLES[name]
     needed = {
-        "confidence": "family", "raters": "group", "gates": "group", "reliability": "label_true", "types": "chance",
+        "confidence": "p_true_fusion", "raters": "group", "gates": "group", "reliability": "label_true",
+        "types": "chance",
         "floor": "quantity", "risk_coverage": "coverage", "dominance": "low", "thresholds": "threshold",
         "people": "channel", "gains": "votes", "seeds": "sd",
     }[name]  # fmt: skip
