@@ -122,7 +122,14 @@ def import_features(
     origin |= {flag: value for flag, value in (("key", key), ("entry", entry)) if value}
     said = store.corpus.entry_hash_bytes(modality)
     with FeatureWriter(
-        path, recipe, ids, made_of, matrix.dimensions, entry_hashes=said, source=origin
+        path,
+        recipe,
+        ids,
+        made_of,
+        matrix.dimensions,
+        entry_hashes=said,
+        trained_on=matrix.trained_on,
+        source=origin,
     ) as writer:
         if "new" not in writer.plan.reasons:
             raise UsageError(f"{modality}/{name}: was put into the store meanwhile; choose another --name")

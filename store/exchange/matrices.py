@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,6 +71,8 @@ class Matrix:
         Rows that the file names but has nothing for; None where there is no such row.
     pooling : str
         How the steps of a sequence became one vector; empty where the file holds vectors.
+    trained_on : tuple of str
+        Ids of the utterances that the encoder's weights were trained on, where the file says so.
     """
 
     ids: list[str]
@@ -76,10 +80,13 @@ class Matrix:
     dimensions: list[str]
     missing: np.ndarray | None = None
     pooling: str = ""
+    trained_on: tuple[str, ...] = ()
 
 
 def read_npz(source: Path, request: Request) -> Matrix:
     """Read the arrays `utterance_id` (N,), `embedding` (N, D) and, if there, `dimension` (D,) and `status` (N,).
+
+    Of `provenance`, as `export_features` writes it, what the encoder was trained on.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def read_npz(source: Path, request: Request) -> Matrix:
         If the file is not readable.
     """
     key = request.key or "embedding"
-    wanted = ("utterance_id", key, "dimension", "status")
+    wanted = ("utterance_id", key, "dimension", "status", "provenance")
     try:
         refuse_inflated(source)
         with np.load(source, allow_pickle=False) as file:
@@ -112,7 +119,23 @@ def read_npz(source: Path, request: Request) -> Matrix:
         if "dimension" in arrays
         else numbered(request.name, vectors.shape[1]),
         None if status is None else np.isin(as_texts(status, f"{source}: status", len(vectors)), _NO_VECTOR),
+        trained_on=_trained_on(_said(arrays.get("provenance"))),
     )
+
+
+def _said(text: np.ndarray | None) -> Any:
+    """Return what is written as JSON; None where it is not ours."""
+    try:
+        return None if text is None else json.loads(str(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _trained_on(provenance: Any) -> tuple[str, ...]:
+    """Return the rows that trained any of the encoders, as provenance by modality has them; none where it is other."""
+    said = provenance.values() if isinstance(provenance, dict) else ()
+    lists = [one.get("trained_on", ()) for one in said if isinstance(one, dict)]
+    return tuple(sorted({utterance for ids in lists for utterance in ids if isinstance(utterance, str)}))
 
 
 def refuse_inflated(source: Path) -> None:
@@ -149,6 +172,7 @@ def read_table(source: Path, request: Request) -> Matrix:
         raise
     except Exception as error:  # as above, of pandas and pyarrow
         raise unreadable(source, error) from error
+    trained_on = _trained_on(table.attrs.get("provenance"))
     if table.index.name == "utterance_id" and "utterance_id" not in table:
         table = table.reset_index()
     _refuse_names(source, [str(name) for name in table.columns], request.corpus.utterances.columns)
@@ -163,7 +187,7 @@ def read_table(source: Path, request: Request) -> Matrix:
         )
     with np.errstate(over="ignore", invalid="ignore"):
         vectors = table.to_numpy(dtype=np.float32, na_value=np.nan)
-    return Matrix(ids, vectors, [str(name) for name in table.columns], missing)
+    return Matrix(ids, vectors, [str(name) for name in table.columns], missing, trained_on=trained_on)
 
 
 def _refuse_names(source: Path, names: list[str], of_corpus: Iterable[str]) -> None:

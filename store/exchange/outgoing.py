@@ -33,7 +33,8 @@ def export_features(store: Store, key: str, path: str | Path, *, replace: bool =
         ``<modality>/<name>``.
     path : path
         ``.npz``: `utterance_id` (N,) text, `embedding` (N, D) float32, `dimension` (D,), `status` (N,), `reason`
-        (N,) and `provenance`, JSON. ``.parquet``: `utterance_id`, a float32 column a dimension, `status`.
+        (N,) and `provenance`, JSON. ``.parquet``: `utterance_id`, a float32 column a dimension, `status`; the
+        provenance in its ``attrs``.
         ``.h5ad``: `X` float32, `obs` the utterances' columns with `vector_status` and `vector_reason`, `var` the
         dimensions, `uns` the provenance as JSON by modality. A row without a vector is NaN in all of them.
     replace : bool
@@ -195,7 +196,9 @@ def _write_parquet(table: _Table, path: Path) -> None:
         raise UsageError(f"two columns of a .parquet would be called {twice[0]!r}; export to .npz")
     columns = dict(zip(table.dimensions.index, table.X.T, strict=True))
     ids = table.utterances["utterance_id"]
-    pd.DataFrame({"utterance_id": ids, **columns, "status": table.status}).to_parquet(path, index=False)
+    frame = pd.DataFrame({"utterance_id": ids, **columns, "status": table.status})
+    frame.attrs["provenance"] = plain(table.provenance)
+    frame.to_parquet(path, index=False)
 
 
 def _write_h5ad(table: _Table, path: Path) -> None:
