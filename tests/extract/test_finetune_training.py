@@ -141,6 +141,16 @@ def test_a_training_that_was_broken_off_comes_to_the_same_bit_for_bit(bench, tmp
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
 
 
+@pytest.fixture
+def one_thread():
+    """Train with one thread, as the child of the test does: sums in another order are not the same bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_training_that_was_killed_comes_to_the_same_bit_for_bit(tmp_path):
     settings = replace(QUICK, epochs=6)
     bench = Bench(tmp_path)
