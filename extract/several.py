@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-from mixed_signals.extract.children import cores, end_with_parent, out_of_reach
+from mixed_signals.extract.children import cores, end_with_parent
 from mixed_signals.extract.job import Shard, refuse_other_shards
 from mixed_signals.extract.pipeline import Options, prepare, run
 from mixed_signals.extract.request import Request
+from mixed_signals.extract.side_by_side import run_side_by_side
 from mixed_signals.store import FeatureSet, MixedSignalsError
 from mixed_signals.store.merging import merge
-
-_ENDING_SECONDS = 10.0
 
 
 def run_on_devices(
@@ -52,63 +47,12 @@ def run_on_devices(
     """
     store = request.open()
     refuse_other_shards(store, keys, len(devices))
-    context = multiprocessing.get_context("spawn")
     share = replace(options, workers=max(1, (options.workers or cores()) // len(devices)))
-    processes: dict[Any, BaseProcess] = {}
-    try:
-        for number, device in enumerate(devices, start=1):
-            # A pipe for each: a process that dies holds up no other.
-            reports, reporter = context.Pipe(duplex=False)
-            shard = Shard(number, len(devices))
-            process = context.Process(
-                target=_work, args=(request, device, shard, share, reporter), name=device
-            )
-            with out_of_reach(), reporter:
-                process.start()
-            processes[reports] = process
-        errors = _follow(processes, on_progress or (lambda rows: None))
-    finally:
-        end_processes(list(processes.values()))
-    if errors:
-        raise MixedSignalsError(
-            f"{'; '.join(errors)}; what was done is kept, the same command goes on from there"
-        )
+    shards = [Shard(number, len(devices)) for number in range(1, len(devices) + 1)]
+    calls = [(device, (request, device, shard, share)) for device, shard in zip(devices, shards, strict=True)]
+    run_side_by_side(_work, calls, on_progress or (lambda rows: None))
     apart = store.shards()
     return [merge(store, key) if key in apart else store[key] for key in keys]
-
-
-def _follow(processes: dict[Any, BaseProcess], on_progress: Callable[[int], None]) -> list[str]:
-    """Pass progress on until every process has ended; return what went wrong."""
-    errors: list[str] = []
-    open_ = list(processes)
-    reports: Any
-    while open_:
-        for reports in wait(open_):
-            try:
-                said = reports.recv()
-            except (EOFError, OSError):  # it ended
-                open_.remove(reports)
-                process = processes[reports]
-                process.join()
-                if process.exitcode:
-                    errors.append(f"{process.name}: its process ended with exit code {process.exitcode}")
-                continue
-            if isinstance(said, int):
-                on_progress(said)
-            else:
-                errors.append(said)
-    return errors
-
-
-def end_processes(processes: Sequence[BaseProcess]) -> None:
-    """End processes in order; a network that takes too long over its batch is not waited for."""
-    for process in processes:
-        process.terminate()
-    until = time.monotonic() + _ENDING_SECONDS
-    for process in processes:
-        process.join(max(until - time.monotonic(), 0))
-        process.kill()
-        process.join()
 
 
 def _work(request: Request, device: str, shard: Shard, options: Options, reporter: Any) -> None:

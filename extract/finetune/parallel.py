@@ -5,18 +5,15 @@ The encoders of a design do not depend on one another, so that no training has t
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-from mixed_signals.extract.children import cores, end_with_parent, out_of_reach
+from mixed_signals.extract.children import cores, end_with_parent
 from mixed_signals.extract.finetune.job import Job, Options, Request, Step, plan, train_encoders
-from mixed_signals.extract.several import end_processes
+from mixed_signals.extract.side_by_side import run_side_by_side
 from mixed_signals.store import MixedSignalsError
 
 
@@ -48,49 +45,16 @@ def train_on_devices(
     share = replace(
         options, workers=max(1, (options.workers or cores()) // max(n, 1)), memory=options.memory // max(n, 1)
     )
-    context = multiprocessing.get_context("spawn")
-    processes: dict[Any, BaseProcess] = {}
-    try:
-        for number in range(n):
-            reports, reporter = context.Pipe(duplex=False)
-            work = (job.request, devices[number], names[number::n], share, reporter)
-            process = context.Process(target=_work, args=work, name=devices[number])
-            with out_of_reach(), reporter:
-                process.start()
-            processes[reports] = process
-        errors = _follow(processes, names, on_step or (lambda step: None))
-    finally:
-        end_processes(list(processes.values()))
-    if errors:
-        raise MixedSignalsError(
-            f"{'; '.join(errors)}; what was done is kept, the same command goes on from there"
-        )
 
+    def pass_on(said: tuple[str, Step]) -> None:
+        name, step = said
+        if on_step is not None:
+            on_step(replace(step, number=names.index(name) + 1, of=len(names)))
 
-def _follow(
-    processes: dict[Any, BaseProcess], names: Sequence[str], on_step: Callable[[Step], None]
-) -> list[str]:
-    """Pass steps on until every process has ended; return what went wrong."""
-    errors: list[str] = []
-    open_ = list(processes)
-    reports: Any
-    while open_:
-        for reports in wait(open_):
-            try:
-                said = reports.recv()
-            except (EOFError, OSError):  # it ended
-                open_.remove(reports)
-                process = processes[reports]
-                process.join()
-                if process.exitcode:
-                    errors.append(f"{process.name}: its process ended with exit code {process.exitcode}")
-                continue
-            if isinstance(said, str):
-                errors.append(said)
-            else:
-                name, step = said
-                on_step(replace(step, number=names.index(name) + 1, of=len(names)))
-    return errors
+    calls = [
+        (devices[number], (job.request, devices[number], names[number::n], share)) for number in range(n)
+    ]
+    run_side_by_side(_work, calls, pass_on)
 
 
 def _work(request: Request, device: str, names: Sequence[str], options: Options, reporter: Any) -> None:
