@@ -149,5 +149,6 @@ def _number(text: str) -> float:
 
 def positions(column: pd.Series, among: Iterable[str]) -> np.ndarray:
     """Return where in `among` each cell of a column of text stands, shape (N,), int64; -1 for nowhere."""
-    found = pc.index_in(pa.array(column, pa.string()), value_set=pa.array(among, pa.string()))
+    large = pa.large_string()  # an array of the other kind holds no more than 2 GB
+    found = pc.index_in(pa.array(column, large), value_set=pa.array(among, large))
     return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mixed_signals.store import cells
+from mixed_signals.store import cells, urls
 from mixed_signals.store.targets import MODALITIES, Target, canonical_shown
 
 UTTERANCE_COLUMNS = ("utterance_id", "media", "start", "end", "text", "label", "group", "split")
@@ -21,7 +21,7 @@ _NUMBERS = ("start", "end", "count", "turn", "transcript_confidence")
 # What may not stand in a media entry: an absolute path or a home, a drive, a scheme, a backslash, a control character
 # or half of one, a step up.
 _NOT_BELOW = re.compile(r"^[/~]|^[A-Za-z]:|://|\\|[\x00-\x1f\x7f-\x9f\ud800-\udfff]|(?:^|/)\.\.(?:/|$)")
-_SUSPECT = ("..", ":", "\\", "\n/", "\n~")
+_SUSPECT = ("..", ":", "=", "%3", "\\", "\n/", "\n~")
 _LOOSE = ("//", "/./", "\n./", "/\n", "/.\n")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONGEST_ID = 500  # bytes
@@ -73,11 +73,8 @@ def checked_utterances(
     problems += faulty(
         "end", end <= begin, lambda row: f"{end[row]:g} is not after the start, {begin[row]:g}"
     )
-    problems += faulty(
-        "media",
-        _leads_away(media) | _leads_away(table["media"]),
-        lambda row: f"{media[row]!r} is not a path below the media root; write it relative to that, with /",
-    )
+    astray = _media_faults(media) | _media_faults(table["media"])
+    problems += [Problem("utterances", row, "media", astray[row]) for row in sorted(astray)]
     if "transcript_confidence" in table:
         sure = table["transcript_confidence"]
         fault = "is not within 0 to 1; write a probability"
@@ -175,16 +172,29 @@ def _values(column: pd.Series, *, ours: bool, kind: str | None) -> tuple[pd.Seri
     return column, faults
 
 
-def _leads_away(media: pd.Series) -> np.ndarray:
-    """Return which media entries are not paths below a folder, shape (N,)."""
+def _media_faults(media: pd.Series) -> dict[int, str]:
+    """Return what is wrong with media entries that are neither paths below a folder nor URLs, by row."""
     lines = "\n" + "\n".join(media)
     if "".join(media).isprintable() and not any(mark in lines for mark in _SUSPECT):
-        return np.zeros(len(media), bool)
-    return np.array([bool(_NOT_BELOW.search(entry)) for entry in media])
+        return {}
+    return {row: fault for row, entry in enumerate(media) if (fault := _media_fault(entry))}
+
+
+def _media_fault(entry: str) -> str:
+    if urls.is_signed(entry):
+        return f"{urls.redacted(entry)!r} {urls.WITH_CREDENTIALS}"
+    if urls.is_url(entry) and urls.folder_of(entry) is None:
+        fault = urls.fault_of(entry)
+        return f"{urls.redacted(entry)!r} {fault}" if fault else ""
+    if _NOT_BELOW.search(entry):
+        return (
+            f"{urls.redacted(entry)!r} is not a path below the media root; write it relative to that, with /"
+        )
+    return ""
 
 
 def _one_spelling(media: pd.Series) -> pd.Series:
-    """Return the media entries without what a path can do without: a.wav for ./a.wav, a/b for a//b."""
+    """Return the entries without what a path can do without: a.wav for ./a.wav, a/b for a//b; URLs as they are."""
     lines = "\n" + "\n".join(media) + "\n"
     if not any(mark in lines for mark in _LOOSE):
         return media
@@ -192,6 +202,8 @@ def _one_spelling(media: pd.Series) -> pd.Series:
 
 
 def _plain(entry: str) -> str:
+    if urls.is_url(entry):
+        return entry
     plain = str(PurePosixPath(entry)).strip() if entry else ""
     return plain if plain == entry else _plain(plain)
 

@@ -46,7 +46,7 @@ def ls(store: StorePath, as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         _print_json({"corpus": corpus, "feature_sets": sets, "shards": shards, "runs": runs})
         return
-    from mixed_signals.store.tables import feature_set_table, run_table, shard_lines
+    from mixed_signals.store.tables import feature_set_table, note_lines, run_table, shard_lines
 
     console = stdout()
     console.print(corpus["summary"], highlight=False, markup=False)
@@ -59,6 +59,8 @@ def ls(store: StorePath, as_json: Json = False, debug: Debug = False) -> None:
         for one in found:
             if "error" in one:
                 _warn(one["error"])
+    for line in note_lines(*([one for one in found if "error" not in one] for found in (sets, runs))):
+        _warn(line)
     for line in shard_lines(shards):
         console.print(f"{line}: see mixed-signals store merge", highlight=False, markup=False, soft_wrap=True)
 
@@ -184,32 +186,43 @@ def merge(
     keys: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FEATURES", help="Feature sets, e.g. text/minilm. (default: all that have shards)"
+            metavar="FEATURES",
+            help="Feature sets, e.g. text/minilm. (default: all that have shards from which no set reads)",
         ),
     ] = None,
+    virtual: Annotated[
+        bool,
+        typer.Option(
+            "--virtual", help="Leave the shards where they are; the feature set reads its vectors from them."
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Make one feature set of its shards (extract-features --shard), when they are complete; each is verified first.
 
-    The shards are removed when all is written; run it again where it was interrupted.
+    The shards are removed when all is written; run it again where it was interrupted. With --virtual they stay, and no
+    space is doubled; the same command without it makes one file of them later, if the feature set is named.
 
     [bold]Example:[/] mixed-signals store merge my.store text/minilm
     """
     from mixed_signals.store.folder import Store
-    from mixed_signals.store.listing import list_shards
+    from mixed_signals.store.listing import list_feature_sets, list_shards
     from mixed_signals.store.merging import merge as merge_shards
 
     opened = Store.open(store)
     shards = list_shards(opened)
     if not shards and not keys:
-        stdout().print("no shards to merge", highlight=False)
+        apart = [one["key"] for one in list_feature_sets(opened) if one.get("files", 1) > 1]
+        named = f"; named, {', '.join(apart)} would be copied from shards into one file" if apart else ""
+        stdout().print(f"no shards to merge{named}", highlight=False, markup=False, soft_wrap=True)
+    times = 1 if virtual else 2  # each row is read, then written
     refused = []
     with interruptible("what is merged stays; run the same command again"):
         for key in dict.fromkeys(keys or [one["key"] for one in shards]):
             mine = [one for one in shards if one["key"] == key]
-            try:  # each row is read, then written
-                with _progress_over_rows(f"merging {key}", [*mine, *mine]) as advance:
-                    merged = merge_shards(opened, key, on_progress=advance)
+            try:
+                with _progress_over_rows(f"merging {key}", mine * times) as advance:
+                    merged = merge_shards(opened, key, virtual=virtual, on_progress=advance)
                 stdout().print(repr(merged), highlight=False, markup=False, soft_wrap=True)
             except MixedSignalsError as error:
                 refused.append(error)
@@ -223,7 +236,10 @@ def merge(
 def import_(
     store: StorePath,
     source: Annotated[
-        Path, typer.Argument(help="A .npz, .csv, .parquet, .pt, .pkl (MMSA) or .csd file with utterance ids.")
+        Path,
+        typer.Argument(
+            help="A .npz, .csv, .parquet, .h5ad, .pt, .pkl (MMSA) or .csd file with utterance ids."
+        ),
     ],
     modality: Annotated[str, typer.Option(help="text, audio or video.")],
     name: Annotated[str, typer.Option(help="Name of the new feature set.")],
@@ -250,6 +266,7 @@ def import_(
 
     [bold]Example:[/] mixed-signals store import my.store openface.npz --modality video --name openface
     """
+    from mixed_signals.store.cross_fits import alignment_notes
     from mixed_signals.store.exchange.incoming import import_features
     from mixed_signals.store.folder import Store
 
@@ -258,6 +275,8 @@ def import_(
             Store.open(store), source, modality, name, ignore_extra=ignore_extra, key=key, entry=entry
         )
     stdout().print(repr(found), highlight=False, markup=False, soft_wrap=True)
+    for note in alignment_notes([found.key] if found.aligned else []):
+        _warn(note)
 
 
 @app.command()
@@ -285,6 +304,7 @@ def export(
 
     [bold]Example:[/] mixed-signals store export my.store text/minilm --to minilm.npz
     """
+    from mixed_signals.store.cross_fits import alignment_notes
     from mixed_signals.store.exchange.outgoing import export_features, export_views
     from mixed_signals.store.folder import Store
     from mixed_signals.store.targets import MODALITIES
@@ -298,6 +318,7 @@ def export(
     if key is not None:
         with interruptible("nothing was written"), working(f"writing {to}"):
             written = export_features(opened, key, to, replace=replace)
+        exported = [opened[key]]
     else:
         if unknown := set(names) - set(MODALITIES):
             raise UsageError(f"--features: {unknown.pop()!r} is none of {', '.join(MODALITIES)}")
@@ -305,6 +326,9 @@ def export(
         stdout().print(repr(views), highlight=False, markup=False, soft_wrap=True)
         with interruptible("nothing was written"), working(f"writing {to}"):
             written = export_views(views, to, replace=replace)
+        exported = list(views.sources.values())
+    for note in alignment_notes(features.key for features in exported if features.aligned):
+        _warn(note)
     stdout().print(f"written: {written}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 Tables
 ------
 utterances : one row per utterance
-    `utterance_id` (text, unique, required), `media` (path below the media root), `start` and `end`
+    `utterance_id` (text, unique, required), `media` (path below the media root, or a URL), `start` and `end`
     (seconds into the media; empty means from its beginning, to its end), `text`, `label`, `group`
     (speaker or dialog: what must not be shared between training and test rows), `split`. Kept where
     given: `speaker`, `dialog`, `turn` (whole number, the order in the dialog, unique within `dialog`,
@@ -20,7 +20,6 @@ Spaces around a cell mean nothing, except in `text`; and a media entry has one s
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mixed_signals.store import cells, targets
+from mixed_signals.store import cells, targets, urls
 from mixed_signals.store.checks import Problem, checked_ratings, checked_utterances
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.provenance import as_bytes, row_hashes
@@ -38,7 +37,6 @@ from mixed_signals.store.targets import MODALITIES as MODALITIES
 from mixed_signals.store.targets import Target
 
 _SHOWN_PROBLEMS = 20
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class InvalidCorpus(MixedSignalsError):  # noqa: N818 - reads as what it says
@@ -75,7 +73,7 @@ class Corpus:
     ratings : DataFrame, optional
         One row per judgement.
     media_root : Path or str, optional
-        The folder below which every media path lies, or its URL (``https://...``).
+        The folder below which every media path lies, or its URL (``s3://bucket/folder``).
     declared : tuple of Target
         What heads may learn, besides the labels.
 
@@ -93,7 +91,7 @@ class Corpus:
         its target's. All faults are listed, one for a cell, none is dropped.
     UsageError
         If (and no row is faulty) a declared target has no column, no cells or no ratings; or the media root is a
-        ``file://`` URL.
+        URL that is not taken (`store.urls`), such as one with credentials in it.
     """
 
     name: str
@@ -262,16 +260,18 @@ class Corpus:
             )
         return targets.count_votes(target, self.ids, self.ratings)
 
-    def media_path(self, media: str) -> Path | None:
-        """Return the file of a media entry, or None where it is empty.
+    def media_path(self, media: str) -> Path | str | None:
+        """Return the file of a media entry, its URL where it is not on this machine, or None where it is empty.
 
         Raises
         ------
         MixedSignalsError
-            If the media root is a URL, or a symbolic link leads out of it.
+            If a symbolic link leads out of the media root.
         """
         if not media:
             return None
+        if (url := self.media_url(media)) is not None:
+            return url
         folder, _, name = media.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._inside(os.path.join(self._root, folder), media)
@@ -279,6 +279,12 @@ class Corpus:
         if name in ("", ".", "..") or os.path.islink(path):
             path = self._inside(path, media)
         return Path(path)
+
+    def media_url(self, media: str) -> str | None:
+        """Return the URL of a media entry, or None where it is of this machine, or empty."""
+        if urls.is_url(media):
+            return media
+        return urls.below(self.media_root, media) if media and isinstance(self.media_root, str) else None
 
     def _inside(self, path: str, media: str) -> str:
         """Return what a path is behind symbolic links, if that is below the media root."""
@@ -294,10 +300,6 @@ class Corpus:
 
     @cached_property
     def _root(self) -> str:
-        if isinstance(self.media_root, str):
-            raise MixedSignalsError(
-                f"the media are at {self.media_root}; fetch them and name the folder with --media-root"
-            )
         return os.path.realpath(self.media_root or "")
 
 
@@ -316,15 +318,19 @@ def _refuse_columns(name: str, what: str, table: pd.DataFrame) -> None:
 
 
 def as_media_root(root: Path | str) -> Path | str:
-    """Return a URL as it is, and a folder as a path.
+    """Return a URL as it is, and a folder, also one as a ``file://`` URL, as a path.
 
     Raises
     ------
     UsageError
-        If it is a ``file://`` URL.
+        If it is a URL that is not taken: of another protocol, or with credentials or a signature in it.
     """
-    if isinstance(root, Path) or not _URL.match(root):
+    if isinstance(root, Path) or not urls.is_url(root.strip()):
         return Path(root)
-    if root.lower().startswith("file:"):
-        raise UsageError(f"{root}: name the folder itself (--media-root)")
+    root = root.strip()
+    folder = urls.folder_of(root)
+    if folder is not None:
+        return Path(folder)
+    if fault := urls.fault_of(root):
+        raise UsageError(f"{urls.redacted(root)}: the media root {fault} (--media-root)")
     return root

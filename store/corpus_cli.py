@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mixed_signals.store.corpora import FORMATS
-from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, make_app, split_pairs, stderr, stdout, working
+from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.terminal import Debug, counted, make_app, split_pairs, stderr, stdout, working
 
 if TYPE_CHECKING:
     from mixed_signals.store.corpus import Corpus
@@ -71,7 +71,8 @@ def import_(
         str | None,
         typer.Option(
             metavar="FOLDER|URL",
-            help="What media paths are relative to. (default: the first file's folder; where the corpus says)",
+            help="What media paths are relative to: a folder, or s3://bucket/folder (gs, hf, http, ...). "
+            "(default: the first file's folder; where the corpus says)",
         ),
     ] = None,
     name: Annotated[
@@ -118,9 +119,12 @@ def import_(
             )
         else:
             corpus = reader.read_corpus(sources[0], name=name, media_root=root, targets=targets)
+        before = _corpus_of(store) if replace else None
         made = Store.create(store, corpus, replace=replace)
     console = stdout()
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)
+    if before is not None:
+        console.print(_changes(before, corpus), highlight=False, markup=False, soft_wrap=True)
     _warn_of_absent_media(corpus)
 
 
@@ -141,11 +145,39 @@ def _check_call(format_: str, sources: list[Path], table_flags: list[str]) -> No
         raise UsageError(f"{sources[1]}: {format_} takes one SOURCE, the {FORMATS[format_].about}")
 
 
+def _corpus_of(path: Path) -> Corpus | None:
+    """Return the corpus of the store that is there, if one can be read."""
+    from mixed_signals.store.folder import Store
+
+    try:
+        return Store.open(path).corpus
+    except MixedSignalsError:
+        return None
+
+
+def _changes(before: Corpus, after: Corpus) -> str:
+    """Say what a new table does to the rows of the old one."""
+    old, new = (one.utterances.set_index("utterance_id") for one in (before, after))
+    kept = new.index.intersection(old.index)
+    clips = ["media", "start", "end"]
+    changed = {
+        "transcript": old.loc[kept, "text"] != new.loc[kept, "text"],
+        "clip": (old.loc[kept, clips].fillna(-1) != new.loc[kept, clips].fillna(-1)).any(axis=1),
+        "label": old.loc[kept, "label"] != new.loc[kept, "label"],
+    }
+    others = [f"another {what} in {differs.sum():,}" for what, differs in changed.items() if differs.any()]
+    return (
+        f"replaced {before.name}: {counted(len(kept), 'utterance')} as before by id"
+        + (f" ({', '.join(others)})" if others else "")
+        + f", {len(new) - len(kept):,} new, {len(old) - len(kept):,} gone; feature sets and runs stay, and "
+        "extract-features makes what is new or changed"
+    )
+
+
 def _warn_of_absent_media(corpus: Corpus) -> None:
-    if isinstance(corpus.media_root, str):
-        return
-    named = sorted(set(corpus.utterances["media"]) - {""})
-    absent = [media for media in named if not (corpus.media_path(media) or Path()).is_file()]
+    """Warn of files that are not on this machine; what stands at a URL is not looked at before it is read."""
+    named = {media: corpus.media_path(media) for media in sorted(set(corpus.utterances["media"]) - {""})}
+    absent = [media for media, path in named.items() if isinstance(path, Path) and not path.is_file()]
     if absent:
         root = corpus.media_root or "this folder"
         stderr().print(

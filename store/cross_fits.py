@@ -8,6 +8,8 @@ members are not, and are never mixed in a head.
 - ``three-way``: the training groups of each fold are parted in two; an encoder that was trained on one part makes the
   vectors of the other, on which heads are trained, and of the test rows. Then the parts change places. So each fold
   gives two members, partitions 0 and 1, and each utterance is tested by both.
+  Where the two frames are aligned (`ALIGNED`), the rows of the part that trained a member's encoder are there as well,
+  made by the other encoder and brought into the member's frame. The provenance says so under ``aligned``.
 - ``nested``: the vectors are class log-odds, which mean the same whichever encoder gave them. Those of the training
   rows of inner fold j come from an encoder that saw neither fold j nor the test fold.
 
@@ -17,7 +19,7 @@ Members are called ``<name>.p<partition>f<fold>``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +29,7 @@ from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet
 from mixed_signals.store.provenance import MODALITIES
 from mixed_signals.store.splits import Fold
+from mixed_signals.store.terminal import counted
 from mixed_signals.store.views import Views, join_several
 
 if TYPE_CHECKING:
@@ -34,6 +37,15 @@ if TYPE_CHECKING:
 
 DESIGNS = ("three-way", "nested")
 _MEMBER = re.compile(r"(.+)\.p(\d+)f(\d+)")
+
+LEFT_OUT = ("trained its encoder", "of another fold", "without a label")
+"""Why a fold's feature set has no vector of an utterance, where that is meant to be so."""
+
+ALIGNED = (
+    "experimental: half of the training vectors come from a second encoder, whose vector space was aligned with the "
+    "first one's (finetune-encoders --align)"
+)
+"""What every output says that rests on aligned vectors (with their names: `alignment_notes`)."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,23 @@ def families(keys: Sequence[str]) -> dict[str, list[str]]:
     return {family: [key for *_, key in sorted(members)] for family, members in found.items()}
 
 
+def alignment_notes(keys: Iterable[str]) -> list[str]:
+    """Return what has to be said of feature sets whose vectors were aligned: a sentence, or none where there are none.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Of aligned feature sets (`FeatureSet.aligned`); members of a family are named once.
+
+    Examples
+    --------
+    >>> [note.rpartition(": ")[2] for note in alignment_notes(["text/b.p0f0", "text/b.p0f1", "audio/a"])]
+    ['text/b, audio/a']
+    """
+    names = dict.fromkeys(match[1] if (match := _MEMBER.fullmatch(key)) else key for key in keys)
+    return [f"{ALIGNED}: {', '.join(names)}"] if names else []
+
+
 def cross_fitted_views(
     store: Store, names: Mapping[str, str], *, target: str = "label", missing: str = "drop"
 ) -> CrossFitted:
@@ -216,6 +245,11 @@ def _complete(modality: str, members: Sequence[FeatureSet]) -> list[CrossFit]:
             f"{modality}/{first.name}: {len(found)} of its {wanted} feature sets are there; run finetune-encoders "
             "again, which goes on"
         )
+    for features in members:
+        if n := features.coverage["pending"]:
+            raise UsageError(
+                f"{features.key}: {counted(n, 'vector')} not made yet; run finetune-encoders again, which goes on"
+            )
     return found
 
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.job_log import read_jobs
-from mixed_signals.store.layout import SEALED, read_blocks, seal
+from mixed_signals.store.layout import read_blocks, seal, sealed_blocks
+from mixed_signals.store.pieces import Pieces
 from mixed_signals.store.provenance import Recipe, fingerprint
 
 _BLOCK_BYTES = 1 << 19  # bytes copied at a time: they stay in the processor's cache
@@ -70,8 +71,9 @@ class FeatureSet:
         N utterances, D dimensions.
     dtype : dtype
         float32 or float16, as stored; `read` gives float32.
-    stored : ndarray, shape (N, D)
-        The matrix as it is in the file, memory-mapped and read-only; rows that are pending may hold anything.
+    stored : ndarray or Pieces, shape (N, D)
+        The matrix as it is in the file, memory-mapped and read-only; rows that are pending may hold anything. Of a set
+        that lies in several files (`mixed_signals.store.merging`) a part of it is read where it is indexed.
     status : ndarray of uint8, shape (N,)
         As it was when the file was opened.
     checksums : ndarray of uint64, shape (N,)
@@ -97,12 +99,18 @@ class FeatureSet:
             raise MixedSignalsError(f"{path}: not readable ({error})") from error
         self.shape: tuple[int, int] = self.blocks["embedding"].shape  # type: ignore[assignment]
         self.dtype = self.blocks["embedding"].dtype
-        self.stored = self._array("embedding")
         self.checksums = self._array("checksum")
+        self.stored = self._matrix()
         self.batches = self._array("batch")
         self.status = self._array("status").copy()
         if self.status.max() > max(Status):
             raise MixedSignalsError(f"{path}: refused as a feature set: a status of {self.status.max()}")
+
+    def _matrix(self) -> np.ndarray | Pieces:
+        if "pieces" not in self.blocks:
+            return self._array("embedding")
+        described = self._array("pieces").tobytes()
+        return Pieces.read(self.path, described, self.shape[1], self.dtype, self.checksums)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -112,7 +120,29 @@ class FeatureSet:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {name}" for name, n in self.coverage.items() if n)
-        return f"<FeatureSet {self.key}: {len(self):,} x {self.shape[1]:,} {self.dtype} ({counts})>"
+        where = f", virtual over {len(self.files) - 1:,} files" if self.virtual else ""
+        return f"<FeatureSet {self.key}: {len(self):,} x {self.shape[1]:,} {self.dtype} ({counts}){where}>"
+
+    @property
+    def virtual(self) -> bool:
+        """Whether the vectors lie in other files, the shards that the set was made of."""
+        return isinstance(self.stored, Pieces)
+
+    @property
+    def files(self) -> list[Path]:
+        """The file, and those that the vectors lie in where these are others."""
+        return [self.path, *(self.stored.files if isinstance(self.stored, Pieces) else [])]
+
+    def check_files(self) -> None:
+        """See that the files that the vectors lie in are there, and are those that the set was made of.
+
+        Raises
+        ------
+        MixedSignalsError
+            It names the file.
+        """
+        if isinstance(self.stored, Pieces):
+            self.stored.check()
 
     @property
     def name(self) -> str:
@@ -133,12 +163,12 @@ class FeatureSet:
     def embedding(self) -> np.ndarray:
         """Vectors in file order, shape (N, D); rows whose status is not `ok` are NaN.
 
-        Memory-mapped and read-only, unless rows are pending: then it is a copy.
+        Memory-mapped and read-only, unless rows are pending or lie in several files: then it is a copy.
         """
-        pending = self.status == Status.PENDING
+        pending, stored = self.status == Status.PENDING, np.asarray(self.stored)
         if not pending.any():
-            return self.stored
-        return np.where(pending[:, None], np.array(np.nan, self.dtype), self.stored)
+            return stored
+        return np.where(pending[:, None], np.array(np.nan, self.dtype), stored)
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -214,8 +244,9 @@ class FeatureSet:
         """What the file says of where its vectors come from.
 
         ``recipe``; ``versions`` of libraries, one entry for each that rows were made with; ``trained_on``, the ids that
-        the encoder's weights were trained on; where several encoders made the rows, ``made_by`` (see `makers`); for
-        vectors made elsewhere ``imported_from`` and ``source_sha256``.
+        the encoder's weights were trained on; where several encoders made the rows, ``made_by`` (see `makers`), and
+        ``aligned`` where these were brought into one frame; for vectors made elsewhere ``imported_from`` and
+        ``source_sha256``.
         """
         try:
             said = json.loads(self._array("provenance").tobytes())
@@ -241,7 +272,8 @@ class FeatureSet:
 
     def is_sealed(self) -> bool:
         """Whether ids, row hashes, dimensions and provenance are, byte for byte, what was written."""
-        return bool((seal({name: self._array(name) for name in SEALED}) == self._array("seal")).all())
+        sealed = seal({name: self._array(name) for name in sealed_blocks(self.blocks)})
+        return bool((sealed == self._array("seal")).all())
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -257,6 +289,16 @@ class FeatureSet:
     def imported(self) -> bool:
         """Whether the vectors were made elsewhere."""
         return "imported_from" in self.provenance
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether these are the vectors of one fold (`mixed_signals.store.cross_fits`)."""
+        return "cross_fitted" in self.provenance
+
+    @property
+    def aligned(self) -> bool:
+        """Whether vectors of several encoders were brought into one frame, which is experimental."""
+        return "aligned" in self.provenance
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -361,11 +403,16 @@ def read_side_by_side(parts: Sequence[tuple[FeatureSet, np.ndarray, np.ndarray]]
     parts : sequence of (FeatureSet, rows, out)
         As in `FeatureSet.read`, all of one length; the rows are `ok` or -1.
     """
-    steps = [
-        (features.stored, rows, out, len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all()))
-        for features, rows, out in parts
-    ]
-    row_bytes = sum(out.shape[1] * out.itemsize for _, _, out in parts)
+    steps = []
+    for features, rows, out in parts:
+        if isinstance(features.stored, Pieces):
+            features.stored.read_rows(rows, out)
+        else:
+            in_order = len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all())
+            steps.append((features.stored, rows, out, in_order))
+    if not steps:
+        return
+    row_bytes = sum(out.shape[1] * out.itemsize for _, _, out, _ in steps)
     n, step = len(parts[0][1]), max(1, _BLOCK_BYTES // row_bytes)
 
     def copy(first: int, stop: int) -> None:

@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from mixed_signals.store.corpus import MODALITIES, Corpus
+from mixed_signals.store.corpus import MODALITIES, Corpus, as_media_root
+from mixed_signals.store.cross_fits import alignment_notes
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet
 from mixed_signals.store.files import checked_name, read_json, read_parquet, write_json, write_parquet
@@ -56,7 +57,7 @@ class Store:
     >>> views = store.views(text="minilm", audio="egemaps")  # doctest: +SKIP
     """
 
-    def __init__(self, path: Path, media_root: Path | None = None) -> None:
+    def __init__(self, path: Path, media_root: Path | str | None = None) -> None:
         self.path = path
         self.media_root = media_root
 
@@ -113,19 +114,19 @@ class Store:
         Parameters
         ----------
         path : path
-        media_root : path, optional
+        media_root : path or URL, optional
             Where the media are now, if not where the corpus says.
 
         Raises
         ------
         UsageError
-            If the folder holds no store, or the media root is not a folder.
+            If the folder holds no store, or the media root is neither a folder nor a URL that is taken.
         """
-        store = cls(Path(path), None if media_root is None else Path(media_root))
+        store = cls(Path(path), None if media_root is None else as_media_root(media_root))
         store._take_staged()
         if not (store.path / "corpus.json").is_file():
             raise UsageError(f"{path}: no store here (make one with: mixed-signals corpus import)")
-        if store.media_root is not None and not store.media_root.is_dir():
+        if isinstance(store.media_root, Path) and not store.media_root.is_dir():
             raise UsageError(f"{media_root}: the media root is not a folder (--media-root)")
         return store
 
@@ -157,13 +158,17 @@ class Store:
 
     def __str__(self) -> str:
         lines = [f"store {self.path}", str(self.described["summary"])]
+        aligned = []
         for key in self.feature_sets():
             try:
-                lines.append(repr(self[key]))
+                features = self[key]
+                lines.append(repr(features))
+                aligned += [key] if features.aligned else []
             except MixedSignalsError as error:
                 lines.append(str(error))
         if not self.feature_sets():
             lines.append("no feature sets yet")
+        lines += alignment_notes(aligned)
         runs = self.runs()
         lines.append("runs: " + ", ".join(runs) if runs else "no runs yet")
         return "\n".join(lines)
@@ -292,6 +297,16 @@ class Store:
             key: sorted(shards, key=lambda shard: (shard.of, shard.number)) for key, shards in found.items()
         }
 
+    def unmerged(self) -> dict[str, list[Shard]]:
+        """Return those of `shards` from which no feature set reads its vectors."""
+        return {key: shards for key, shards in self.shards().items() if not self._reads_shards(key)}
+
+    def _reads_shards(self, key: str) -> bool:
+        try:
+            return key in self.feature_sets() and self[key].virtual
+        except MixedSignalsError:
+            return False
+
     def __getitem__(self, key: str) -> FeatureSet:
         modality, slash, name = key.partition("/")
         if not slash:
@@ -307,6 +322,7 @@ class Store:
             raise MixedSignalsError(
                 f"{path}: is a feature set of {features.modality}; move it to that folder"
             )
+        features.check_files()
         return features
 
     def views(

@@ -6,14 +6,15 @@ the operating system, and a process killed at any moment leaves a file that open
 
 A file may come from anyone, so `read_blocks` takes only what `define_blocks` makes: datasets in the root group by hard
 links, contiguous, inside this file, of plain numbers or fixed-length text. No link is followed out of the file, no
-object is unpickled.
+object is unpickled. The vectors alone may lie elsewhere: then `embedding` is HDF5's virtual dataset, for other readers,
+and the block `pieces` says to ours which shards they are in (`mixed_signals.store.pieces`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -46,6 +47,7 @@ _EXPECTED = {
     "log": ("u1", "L"),
     "embedding": ("f4 f2", "ND"),
 }
+_PIECES = "pieces"  # of a file whose vectors lie in others: bytes, as many as there are
 
 
 class Block(NamedTuple):
@@ -79,7 +81,15 @@ class Definition(NamedTuple):
     pieces: list[tuple[int, bytes]]
 
 
-def define_blocks(n_rows: int, n_dimensions: int, types: Mapping[str, np.dtype], n_bytes: int) -> Definition:
+def define_blocks(
+    n_rows: int,
+    n_dimensions: int,
+    types: Mapping[str, np.dtype],
+    n_bytes: int,
+    *,
+    sources: Sequence[tuple[str, int]] = (),
+    n_piece_bytes: int = 0,
+) -> Definition:
     """Lay out a feature set's file.
 
     Parameters
@@ -90,6 +100,10 @@ def define_blocks(n_rows: int, n_dimensions: int, types: Mapping[str, np.dtype],
         Types of the blocks whose type is not fixed: `embedding` and the texts (``S<width>``).
     n_bytes : int
         Length of the provenance.
+    sources : sequence of (str, int)
+        Where the vectors lie in other files: the place of each, relative to this one, and its number of rows.
+    n_piece_bytes : int
+        Length of what `pieces` says of them.
     """
     lengths = {"N": n_rows, "D": n_dimensions, "B": n_bytes, "H": SEAL_BYTES, "L": LOG_BYTES}
     allocated = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -103,9 +117,27 @@ def define_blocks(n_rows: int, n_dimensions: int, types: Mapping[str, np.dtype],
         for name, (kinds, axes) in _EXPECTED.items():
             shape = tuple(lengths[axis] for axis in axes)
             dtype = np.dtype(types.get(name, kinds.split()[0]))
+            if name == "embedding" and sources:
+                _define_virtual(file, shape, dtype, sources)
+                blocks[name] = Block(0, shape, dtype)
+                continue
             dataset = file.create_dataset(name, shape, dtype, dcpl=allocated)
             blocks[name] = Block(dataset.id.get_offset(), shape, dtype)
+        if sources:
+            dataset = file.create_dataset(_PIECES, n_piece_bytes, np.uint8, dcpl=allocated)
+            blocks[_PIECES] = Block(dataset.id.get_offset(), (n_piece_bytes,), np.dtype(np.uint8))
     return Definition(blocks, sparse.size, sparse.pieces)
+
+
+def _define_virtual(
+    file: h5py.File, shape: tuple[int, ...], dtype: np.dtype, sources: Sequence[tuple[str, int]]
+) -> None:
+    layout, start = h5py.VirtualLayout(shape, dtype), 0
+    for place, n_rows in sources:
+        source = h5py.VirtualSource(place, "embedding", (n_rows, *shape[1:]), dtype)
+        layout[start : start + n_rows] = source
+        start += n_rows
+    file.create_virtual_dataset("embedding", layout, fillvalue=np.nan)
 
 
 def read_blocks(handle: BinaryIO, path: Path) -> dict[str, Block]:
@@ -128,7 +160,12 @@ def read_blocks(handle: BinaryIO, path: Path) -> dict[str, Block]:
         with h5py.File(handle, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise _Refused(f"not of format {FORMAT}; remove it, then extract or import it again")
-            blocks = {name: _checked_block(file, name, size) for name in _EXPECTED}
+            pieces = {_PIECES: ("u1", "P")} if _PIECES in file else {}
+            virtual = {"embedding"} if pieces else set()
+            blocks = {
+                name: _checked_block(file, name, size, kinds, len(axes), virtual=name in virtual)
+                for name, (kinds, axes) in (_EXPECTED | pieces).items()
+            }
     except _Refused as error:
         raise MixedSignalsError(f"{path}: refused as a feature set: {error}") from None
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -146,10 +183,15 @@ def read_blocks(handle: BinaryIO, path: Path) -> dict[str, Block]:
     return blocks
 
 
+def sealed_blocks(blocks: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the blocks that never change once a file is made."""
+    return (*SEALED, _PIECES) if _PIECES in blocks else SEALED
+
+
 def seal(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the SHA-256 of the arrays that never change once a file is made, shape (32,), uint8."""
     digest = hashlib.sha256()
-    for name in SEALED:
+    for name in sealed_blocks(arrays):
         digest.update(np.ascontiguousarray(arrays[name]).data)
     return np.frombuffer(digest.digest(), np.uint8)
 
@@ -158,28 +200,32 @@ class _Refused(Exception):  # noqa: N818
     """What is in the file is not taken."""
 
 
-def _checked_block(file: h5py.File, name: str, size: int) -> Block:
-    """Return one dataset's block if it is what we write: a contiguous block of plain values in this file."""
+def _checked_block(file: h5py.File, name: str, size: int, kinds: str, n_axes: int, *, virtual: bool) -> Block:
+    """Return one dataset's block if it is what we write: a contiguous block of plain values in this file.
+
+    Of one that is to be `virtual` nothing is read by way of it; its block lies nowhere.
+    """
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         raise _Refused(f"{name} is a {type(link).__name__} to somewhere else")
     dataset = file[name]
-    kinds, axes = _EXPECTED[name]
     if not isinstance(dataset, h5py.Dataset):
         raise _Refused(f"{name} is not a dataset")
     plist = dataset.id.get_create_plist()
     if plist.get_external_count():
         raise _Refused(f"{name} lies in another file")
-    if dataset.is_virtual:
+    if dataset.is_virtual and not virtual:
         raise _Refused(f"{name} is a virtual dataset over other files")
-    if plist.get_layout() != h5py.h5d.CONTIGUOUS:
+    if plist.get_layout() != (h5py.h5d.VIRTUAL if virtual else h5py.h5d.CONTIGUOUS):
         raise _Refused(f"{name} is not contiguous")
     dtype = dataset.dtype
     if dtype.kind == "O" or not any(dtype.kind == k or dtype.str[1:] == k for k in kinds.split()):
         raise _Refused(f"{name} holds {dtype}, not plain {'text' if kinds == 'S' else kinds}")
     shape = dataset.shape
-    if shape is None or len(shape) != len(axes) or 0 in shape:
+    if shape is None or len(shape) != n_axes or 0 in shape:
         raise _Refused(f"{name} has the shape {shape}")
+    if virtual:
+        return Block(0, shape, np.dtype(dtype.str))
     block = Block(dataset.id.get_offset() or size, shape, np.dtype(dtype.str))
     if block.stop > size:
         raise _Refused(f"{name} reaches beyond the end of the file")

@@ -24,9 +24,10 @@ def list_feature_sets(store: Store) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``key`` and, where the file can be read, ``dimensions``, ``dtype``, ``bytes``, ``coverage`` (rows by status),
-        ``recipe_fingerprint``, ``versions`` (of the libraries it was last made with) and ``imported_from`` (empty for
-        vectors made here); ``error`` where it cannot.
+        ``key`` and, where the file can be read, ``dimensions``, ``dtype``, ``bytes``, ``files`` (more than one where
+        the vectors lie in shards; ``bytes`` are those of all of them), ``coverage`` (rows by status),
+        ``recipe_fingerprint``, ``versions`` (of the libraries it was last made with), ``imported_from`` (empty for
+        vectors made here) and ``aligned`` (`FeatureSet.aligned`); ``error`` where it cannot.
     """
     found = []
     for key in store.feature_sets():
@@ -38,7 +39,7 @@ def list_feature_sets(store: Store) -> list[dict[str, Any]]:
 
 
 def list_shards(store: Store) -> list[dict[str, Any]]:
-    """Describe every shard that is not merged by what its file's head says.
+    """Describe every shard that is not merged, and from which no feature set reads, by what its file's head says.
 
     Returns
     -------
@@ -47,7 +48,7 @@ def list_shards(store: Store) -> list[dict[str, Any]]:
         and ``coverage``; ``error`` where it cannot.
     """
     found: list[dict[str, Any]] = []
-    for key, shards in store.shards().items():
+    for key, shards in store.unmerged().items():
         for shard in shards:
             one = {"key": key, "number": shard.number, "of": shard.of}
             try:
@@ -65,8 +66,9 @@ def list_runs(store: Store) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name`` and, where the run can be read, ``made`` (time, ISO 8601), ``models``, ``utterances``, ``target`` and
-        ``features`` (names by modality); ``error`` where it cannot.
+        ``name`` and, where the run can be read, ``made`` (time, ISO 8601), ``models``, ``utterances``, ``target``,
+        ``features`` (names by modality) and ``overrides`` (what is said wherever the run is shown); ``error`` where it
+        cannot.
     """
     found: list[dict[str, Any]] = []
     for name in store.runs():
@@ -85,7 +87,9 @@ def _run_summary(store: Store, name: str) -> dict[str, Any]:
     info, rows = (read_json(own_file(store, path)) for path in (run, metrics))
     models, target, n = {row["model"] for row in rows}, info["target"], info["n_utterances"]
     features = {modality: one["name"] for modality, one in info["features"].items()}
-    if not isinstance(n, int) or not all(isinstance(text, str) for text in (target, *features.values())):
+    overrides = list(info.get("overrides", ()))
+    texts = (target, *features.values(), *overrides)
+    if not isinstance(n, int) or not all(isinstance(text, str) for text in texts):
         raise TypeError("a number or a text is of another type")
     made = datetime.fromtimestamp(run.stat().st_mtime, UTC).astimezone()
     return {
@@ -94,6 +98,7 @@ def _run_summary(store: Store, name: str) -> dict[str, Any]:
         "utterances": n,
         "target": target,
         "features": features,
+        "overrides": overrides,
     }
 
 
@@ -120,9 +125,11 @@ def _summary(features: FeatureSet) -> dict[str, Any]:
         "key": features.key,
         "dimensions": features.shape[1],
         "dtype": str(features.dtype),
-        "bytes": features.path.stat().st_size,
+        "bytes": sum(file.stat().st_size for file in features.files),
+        "files": len(features.files),
         "coverage": features.coverage,
         "recipe_fingerprint": features.recipe_fingerprint,
         "versions": versions[-1] if versions else {},
         "imported_from": features.provenance.get("imported_from", ""),
+        "aligned": features.aligned,
     }

@@ -20,8 +20,8 @@ from mixed_signals.store.errors import MixedSignalsError
 
 
 @contextmanager
-def sole_writer(path: Path, what: str = "feature set") -> Iterator[None]:
-    """Hold the writer's lock of a file, by default a feature set's.
+def sole_writer(path: Path, what: str = "feature set", *, patience: float = 0.0) -> Iterator[None]:
+    """Hold the writer's lock of a file, by default a feature set's; wait for it so many seconds.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def sole_writer(path: Path, what: str = "feature set") -> Iterator[None]:
         raise MixedSignalsError(f"{note}: refused: a link in the place of a lock; remove it")
     lock = filelock.FileLock(str(note))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except filelock.Timeout:
         raise MixedSignalsError(
             f"{path}: {_owner(note)} is writing this {what}; wait for it, or stop it"

@@ -28,8 +28,8 @@ class Plan:
     dropped : int
         How many rows of the present file belong to utterances that are not asked for any more.
     current : bool
-        Whether the present file already has these ids and hashes in this order; or none are asked for, and there is no
-        file.
+        Whether the present file already has these ids and hashes in this order (in any, where its vectors lie in
+        several files); or none are asked for, and there is no file.
     """
 
     rows: np.ndarray
@@ -93,8 +93,8 @@ def plan_rows(
         keep=np.where(why < 0, old, -1),
         dropped=len(existing) - int((old >= 0).sum()),
         current=len(existing) == n
-        and bool((old == np.arange(n)).all() and unchanged.all())
-        and (entry_hashes is None or np.array_equal(existing.entry_hash_bytes, entry_hashes)),
+        and bool((existing.virtual or (old == np.arange(n)).all()) and (old >= 0).all() and unchanged.all())
+        and (entry_hashes is None or np.array_equal(existing.entry_hash_bytes[old], entry_hashes)),
     )
 
 

@@ -128,8 +128,8 @@ def row_hashes(what: str, *columns: Iterable[object]) -> np.ndarray:
     Of vectors they tell what each was made of: of ``text`` the text; of ``media`` the file's hash, start and end. Of
     a ``cut``, which part (start and end) of which media entry an utterance is, they need no look at the media.
     """
-    rows = ["\x1f".join((what, *map(str, row))) for row in zip(*columns, strict=True)]
-    return np.array([hashlib.sha256(row.encode()).hexdigest()[:32] for row in rows], dtype="S32")
+    rows = ("\x1f".join((what, *map(str, row))).encode() for row in zip(*columns, strict=True))
+    return np.fromiter((hashlib.sha256(row).hexdigest()[:32] for row in rows), "S32")
 
 
 def as_bytes(texts: Sequence[str] | np.ndarray, width: int | None = None) -> np.ndarray:

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from mixed_signals.store.cross_fits import ALIGNED, alignment_notes
 from mixed_signals.store.terminal import counted, describe_gap
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def feature_set_table(found: Iterable[Mapping[str, Any]]) -> Table:
             table,
             one["key"],
             f"{one['dimensions']:,} {one['dtype']}",
-            decimal(one["bytes"]),
+            decimal(one["bytes"])
+            + (f"\nin {counted(one['files'] - 1, 'shard')}" if one["files"] > 1 else ""),
             "\n".join(f"{n:,} {status}" for status, n in one["coverage"].items() if n),
             one["recipe_fingerprint"][:8],
             _made_with(one),
@@ -67,11 +69,20 @@ def run_table(found: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+def note_lines(sets: Iterable[Mapping[str, Any]], runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what is to be said wherever these feature sets and runs are shown, as they are described in `listing`."""
+    return [
+        *alignment_notes(one["key"] for one in sets if one["aligned"]),
+        *(f"run {run['name']}: {override}" for run in runs for override in run["overrides"]),
+    ]
+
+
 def provenance_table(described: Mapping[str, Any], *, everything: bool = False) -> Table:
     """Return one feature set as `describe_features` describes it, a line for each thing that is known of it."""
     recipe, said = dict(described["recipe"]), dict(described["provenance"])
     versions, trained_on = said.pop("versions", []), said.pop("trained_on", [])
     makers, fold = said.pop("made_by", []), said.pop("cross_fitted", {})
+    aligned = said.pop("aligned", {})
     names = described["dimension_names"]
     shown = names if everything else names[:_SHOWN_DIMENSIONS]
     rows = {
@@ -90,12 +101,13 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
         "trained on": counted(len(trained_on), "utterance") if trained_on else "",
         "made by": counted(len(makers), "encoder") if makers else "",
         "cross-fitted": _fold(fold) if fold else "",
+        "aligned": f"{ALIGNED}\n{_pairs(aligned)}" if aligned else "",
         "imported from": said.pop("imported_from", ""),
         **{name.replace("_", " "): value for name, value in said.items()},
         "recipe": described["recipe_fingerprint"],
         "content": described["content_fingerprint"],
         "last job": _job(described["jobs"][-1]) if described["jobs"] else "",
-        "file": f"{described['path']} ({decimal(described['bytes'])})",
+        "file": f"{described['path']} ({_size(described)})",
         "dimensions": ", ".join(shown) + (", ..." if len(shown) < len(names) else ""),
     }
     table = Table.grid(padding=(0, 2))
@@ -103,6 +115,13 @@ def provenance_table(described: Mapping[str, Any], *, everything: bool = False) 
         if value:
             _add_row(table, Text(name, style="dim"), Text(str(value), overflow="fold"))
     return table
+
+
+def _size(described: Mapping[str, Any]) -> str:
+    """Return how large a feature set is, and over how many files."""
+    n = described["files"]
+    virtual = f", virtual: vectors in {counted(n - 1, 'shard')}" if n > 1 else ""
+    return f"{decimal(described['bytes'])}{virtual}"
 
 
 def _fold(fold: Mapping[str, Any]) -> str:

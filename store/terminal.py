@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 
@@ -40,6 +41,35 @@ Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_switch_debug)
 ]
 
+_ADDRESS = re.compile(r"auto|local|\S+://\S*|[^\s/]+:\d+")
+
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster: host:port of its head; without one, $RAY_ADDRESS, one running on this machine, or "
+        "one started for it.",
+    ),
+]
+
+
+class WithRay(TyperCommand):
+    """A command with the option `Ray`, whose value may be left out: ``--ray`` alone is an empty address.
+
+    The word after it is its value if it looks like an address, so that ``--ray my.store`` names a store.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write ``--ray`` as ``--ray=`` before the words are read: no parser below takes a value or none."""
+        words = list(args)
+        for at, word in enumerate(words):
+            if word == "--":
+                break
+            if word == "--ray" and not (at + 1 < len(words) and _ADDRESS.fullmatch(words[at + 1])):
+                words[at] = "--ray="
+        return super().parse_args(ctx, words)
+
 
 def make_app(**options: object) -> typer.Typer:
     """Return a typer application with the settings that all commands share."""
@@ -54,6 +84,7 @@ def make_app(**options: object) -> typer.Typer:
 
 def run_app(app: typer.Typer) -> None:
     """Run a command line; our own errors become one line on standard error and an exit code of 1 or 2."""
+    _Debug.on = False
     try:
         app()
     except MixedSignalsError as error:
@@ -234,7 +265,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     console = stderr()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not (console.is_terminal and total)) as bar:
         task = bar.add_task(description, total=total)
         told = time.monotonic()
 

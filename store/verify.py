@@ -21,6 +21,7 @@ from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import read_json, read_parquet
 from mixed_signals.store.folder import Shard, Store
+from mixed_signals.store.pieces import Pieces
 from mixed_signals.store.provenance import file_hash
 from mixed_signals.store.writing import row_checksums
 
@@ -29,6 +30,7 @@ _RUN_FILES = ("run.json", "predictions.parquet", "gates.parquet", "metrics.json"
 _IMPORT_AGAIN = "put a copy back, or import the corpus again with mixed-signals corpus import --replace"
 _SHOWN_SHARDS = 20
 _MAKE_AGAIN = "remove it, then extract or import it again"
+_MERGE_AGAIN = "see to its shards, then run mixed-signals store merge --virtual again"
 _FIT_AGAIN = "remove the run's folder, then fit it again under the same name"
 
 
@@ -114,7 +116,8 @@ def _corpus_files(store: Store) -> Iterator[CheckedFile]:
 def _feature_files(store: Store, on_progress: Callable[[int], None] | None) -> Iterator[CheckedFile]:
     for key in store.feature_sets():
         path = store.path / "features" / f"{key}.h5"
-        yield _checked(store, path, partial(_check_set, store, key, on_progress), _MAKE_AGAIN)
+        mend = _MERGE_AGAIN if _is_virtual(store, path) else _MAKE_AGAIN
+        yield _checked(store, path, partial(_check_set, store, key, on_progress), mend)
     for shards in store.shards().values():
         for shard in shards:
             look = partial(_check_shard, store, shard, on_progress)
@@ -175,7 +178,19 @@ def _check_table(path: Path, checksum: str) -> None:
 
 
 def _check_set(store: Store, key: str, on_progress: Callable[[int], None] | None) -> None:
-    check_vectors(store[key], on_progress)
+    features = store[key]
+    if isinstance(features.stored, Pieces):  # the vectors are read as those of its shards
+        features.stored.check_checksums()
+        _check_seal(features)
+        return
+    check_vectors(features, on_progress)
+
+
+def _is_virtual(store: Store, path: Path) -> bool:
+    try:
+        return FeatureSet(own_file(store, path)).virtual
+    except (MixedSignalsError, OSError):
+        return False
 
 
 def _check_shard(store: Store, shard: Shard, on_progress: Callable[[int], None] | None) -> None:
@@ -196,8 +211,7 @@ def check_vectors(features: FeatureSet, on_progress: Callable[[int], None] | Non
     Corrupt
         If something is not what was written; it names the rows.
     """
-    if not features.is_sealed():
-        raise Corrupt("its ids, row hashes or provenance are not what was written")
+    _check_seal(features)
     corrupt: list[np.ndarray] = []
     for start, block in row_blocks(features):
         rows = slice(start, start + len(block))
@@ -214,15 +228,21 @@ def check_vectors(features: FeatureSet, on_progress: Callable[[int], None] | Non
         raise Corrupt(f"{len(found):,} of {len(features):,} rows are not what was written", found)
 
 
+def _check_seal(features: FeatureSet) -> None:
+    if not features.is_sealed():
+        raise Corrupt("its ids, row hashes or provenance are not what was written")
+
+
 def _check_readable(store: Store, path: Path) -> None:
     for file in _files(store, path):
         _READERS[file.suffix](file)
 
 
 def run_again(*shards: Shard) -> str:
-    """Say how shards are made again: an extraction that is run again makes only what is not there."""
+    """Say how shards are made again, on a Ray cluster or one by one: only what is not there is made."""
     first, *others = list_shards(shards).split(", ", 1)
-    return f"run extract-features again with --shard {first}" + (f" (and {others[0]})" if others else "")
+    and_others = f" (and {others[0]})" if others else ""
+    return f"run extract-features again with --ray, or with --shard {first}{and_others}"
 
 
 def list_shards(shards: Sequence[Shard]) -> str:

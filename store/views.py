@@ -72,7 +72,7 @@ class Views:
     def __repr__(self) -> str:
         shares = self.present.mean(axis=0) if len(self) else np.zeros(len(self.sources))
         parts = [
-            f"{modality} {features.name} ({features.shape[1]:,} dims, {share:.0%} present)"
+            f"{modality} {_named(features)} ({features.shape[1]:,} dims, {share:.0%} present)"
             for (modality, features), share in zip(self.sources.items(), shares, strict=True)
         ]
         lines = [
@@ -338,6 +338,12 @@ def labelled_rows(corpus: Corpus, target: str = "label") -> Views:
     unlabelled = int((~keep).sum())
     left_out = {"without a label": unlabelled} if unlabelled else {}
     return _of_rows(corpus, {}, np.empty((len(corpus), 0), dtype=int), keep, target, left_out)
+
+
+def _named(features: FeatureSet) -> str:
+    """Return what a feature set is called; one of those that were made for a fold each, what they are together."""
+    fold = features.provenance.get("cross_fitted")
+    return f"{fold['name']} (cross-fitted)" if fold else features.name
 
 
 def _found(

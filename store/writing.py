@@ -12,11 +12,10 @@ whole, so an encoder whose numbers depend on what shares a batch gives the same 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -26,16 +25,16 @@ from typing import Any, Self
 import numpy as np
 import xxhash
 
-from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.disk import put, reserve, room_or_error, write_all
+from mixed_signals.store.errors import UsageError
 from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import replacing
 from mixed_signals.store.job_log import with_jobs
-from mixed_signals.store.layout import REASON_BYTES, Block, define_blocks, seal
+from mixed_signals.store.layout import REASON_BYTES, define_blocks, seal
 from mixed_signals.store.locks import sole_writer
 from mixed_signals.store.planning import plan_rows
 from mixed_signals.store.provenance import Recipe, as_bytes
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PIECE_BYTES = 1 << 20
 
 
@@ -66,6 +65,8 @@ class FeatureWriter:
     batches : callable, optional
         From the rows to be made (ascending corpus positions) to arrays of rows that are encoded together; called when
         the file is made. All in one batch by default.
+    replace_virtual : bool
+        Whether a set that lies in several files gives way to the new one; without, it is refused.
 
     Attributes
     ----------
@@ -79,7 +80,7 @@ class FeatureWriter:
     Raises
     ------
     UsageError
-        If the file on disk was made by another recipe, or with other dimensions.
+        If the file on disk was made by another recipe, or with other dimensions, or its vectors lie in several files.
     MixedSignalsError
         If another process writes this feature set, or the disk is full.
     ValueError
@@ -100,6 +101,7 @@ class FeatureWriter:
         source: Mapping[str, Any] | None = None,
         retry_failed: bool | np.ndarray = False,
         batches: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None,
+        replace_virtual: bool = False,
     ) -> None:
         self.path = path
         self._recipe = recipe
@@ -110,6 +112,7 @@ class FeatureWriter:
         self._trained_on = list(trained_on)
         self._source = dict(source or {})
         self._retry_failed = retry_failed
+        self._replace_virtual = replace_virtual
         if (
             len({len(ids), len(row_hashes), len(self._entry_hashes)}) > 1
             or not len(ids)
@@ -122,9 +125,16 @@ class FeatureWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(_room_or_error(self.path))
+            stack.enter_context(room_or_error(self.path))
             stack.enter_context(sole_writer(self.path))
             existing = FeatureSet(self.path) if self.path.exists() else None
+            if existing is not None and existing.virtual:
+                if not self._replace_virtual:
+                    raise UsageError(
+                        f"{self.path}: its vectors lie in {len(existing.files) - 1:,} shards; mixed-signals store "
+                        f"merge STORE {existing.key} makes one file of them first (or go on in shards)"
+                    )
+                existing = None
             if existing is not None and list(existing.dimensions) != list(self._dimensions):
                 raise UsageError(
                     f"{self.path}: has other dimensions ({existing.shape[1]:,} there, {len(self._dimensions):,} now, "
@@ -209,7 +219,7 @@ class FeatureWriter:
         columns = _stored(kept, made, became, said)
         for name, values in columns.items():
             for begin, end in pairwise(runs):
-                _put(self._file, self._blocks[name], int(at[begin]), values[begin:end])
+                put(self._file, self._blocks[name], int(at[begin]), values[begin:end])
         self._status[at] = became
         self.failures += [(int(at[one]), said[one]) for one in np.flatnonzero(became == Status.FAILED)]
         return len(at)
@@ -228,7 +238,7 @@ class FeatureWriter:
             If it does not fit the log, or is not what JSON can hold.
         """
         self._log = with_jobs(self._log, jobs)
-        _put(self._file, self._blocks["log"], 0, self._log)
+        put(self._file, self._blocks["log"], 0, self._log)
 
     def _check(
         self, at: np.ndarray, made: np.ndarray, became: np.ndarray, reasons: Sequence[str], rising: bool
@@ -251,13 +261,13 @@ class FeatureWriter:
         block = self._blocks["reason"]
         said = block.array(features.buffer)
         for row in np.flatnonzero((features.status == Status.PENDING) & (said != b"")).tolist():
-            _put(self._file, block, row, np.zeros(1, block.dtype))
+            put(self._file, block, row, np.zeros(1, block.dtype))
 
     def _blank_pending(self) -> None:
         """Leave no zeros, and no half of a vector, where nothing was made."""
         block = self._blocks["embedding"]
         for rows in _stretches(np.flatnonzero(self._status == Status.PENDING), block.row_bytes):
-            _put(self._file, block, rows[0], np.full((len(rows), block.shape[1]), np.nan, block.dtype))
+            put(self._file, block, rows[0], np.full((len(rows), block.shape[1]), np.nan, block.dtype))
 
     def _goes_on(self, existing: FeatureSet) -> bool:
         """Whether the file can be filled as it is: its rows are ours, and those to be made are all pending."""
@@ -294,14 +304,14 @@ class FeatureWriter:
         with replacing(self.path) as temporary:
             file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             try:
-                _reserve(file, made.size)
+                reserve(file, made.size)
                 for offset, piece in made.pieces:
-                    _write_all(file, piece, offset)
+                    write_all(file, piece, offset)
                 for name, values in whole.items():
-                    _put(file, made.blocks[name], 0, values)
+                    put(file, made.blocks[name], 0, values)
                 if existing is not None:
                     for rows in _stretches(np.flatnonzero(keep >= 0), made.blocks["embedding"].row_bytes):
-                        _put(file, made.blocks["embedding"], rows[0], existing.stored[keep[rows]])
+                        put(file, made.blocks["embedding"], rows[0], existing.stored[keep[rows]])
             finally:
                 os.close(file)
 
@@ -380,34 +390,3 @@ def _why_not_kept(vector: np.ndarray, dtype: np.dtype) -> str:
     if np.isfinite(vector).all():
         return f"{np.abs(vector).max():.3g} does not fit {dtype}; extract with --store-dtype float32"
     return "the encoder gave a value that is not finite"
-
-
-@contextmanager
-def _room_or_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise MixedSignalsError(
-            f"{path}: {os.strerror(error.errno or 0).lower()}; what was written is kept: make room and run the "
-            "same command again"
-        ) from error
-
-
-def _reserve(file: int, size: int) -> None:
-    """Give the file its size, and its room on the disk where the system can."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-    else:
-        os.ftruncate(file, size)
-
-
-def _put(file: int, block: Block, row: int, values: np.ndarray) -> None:
-    _write_all(file, values.data.cast("B"), block.offset + row * block.row_bytes)
-
-
-def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
-    while len(data):
-        written = os.pwrite(file, data, offset)
-        data, offset = data[written:], offset + written

@@ -20,6 +20,7 @@ from mixed_signals.store.corpora.published import Faults
 from mixed_signals.store.corpora.reading import Rows
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.files import replacing
+from mixed_signals.store.urls import is_url
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,119}")
 # Where a mark stands in a file's first bytes, the mark, and the suffix of such files.
@@ -114,8 +115,8 @@ def _file_name(utterance: str, start: bytes) -> str:
 
 
 def _below(path: str, bases: Sequence[str]) -> str | None:
-    """Return a path as a media entry; None if it leads out of the media root, and any if that is a URL."""
-    if not path or not bases:
+    """Return a path as a media entry; None if it leads out of the media root, and any if one of both is a URL."""
+    if not path or not bases or is_url(path):
         return path
     full = os.path.normpath(os.path.join(bases[0], path))
     inside = next((full[len(base) :] for base in bases if full.startswith(base)), None)

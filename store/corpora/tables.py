@@ -13,6 +13,7 @@ from mixed_signals.store.corpora.reading import Rows, corpus_of, need_columns, r
 from mixed_signals.store.corpus import Corpus, as_media_root
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.targets import Target
+from mixed_signals.store.urls import folder_of
 
 
 def read_corpus(
@@ -92,9 +93,11 @@ def _ratings(source: Path) -> Rows:
 
 
 def _below(media: pd.Series, root: Path | str) -> pd.Series:
-    """Return absolute paths (or URLs) below the media root as relative ones, and all else as it is."""
+    """Return absolute paths (or URLs, also ``file://``) below the media root as relative ones, all else as it is."""
     bases = (root,) if isinstance(root, str) else (root.absolute().as_posix(), root.resolve().as_posix())
     below = cells.texts(media).str.strip()
+    if below.str.startswith("file:").any():
+        below = below.map(lambda entry: folder_of(entry) or entry)
     for base in bases:
         below = below.str.removeprefix(base.rstrip("/") + "/")
     return below.where(np.array([isinstance(cell, str) for cell in media]), media)

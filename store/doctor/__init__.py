@@ -39,6 +39,7 @@ FEATURE_CHECKS: dict[str, Callable[[Subject], Iterator[Symptom]]] = {
     "failed-rows": coverage.failed_rows,
     "missing-rows": coverage.missing_rows,
     "trained-on-corpus": coverage.trained_on_corpus,
+    "aligned-frames": coverage.aligned_frames,
     "other-versions": coverage.other_versions,
     "not-finite": vectors.not_finite,
     "float16-overflow": vectors.float16_overflow,

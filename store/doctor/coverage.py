@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mixed_signals.store.cross_fits import ALIGNED, LEFT_OUT
 from mixed_signals.store.doctor.findings import EXAMPLES, Severity, Symptom, examples
 from mixed_signals.store.doctor.vectors import Subject
 from mixed_signals.store.features import Status
@@ -17,7 +18,7 @@ from mixed_signals.store.terminal import counted
 
 def unmerged_shards(store: Store) -> Iterator[tuple[str, Symptom]]:
     """See shards that are not part of their feature set yet."""
-    for key, shards in store.shards().items():
+    for key, shards in store.unmerged().items():
         what = f"{counted(len(shards), 'shard')} not merged (of {shards[-1].of:,})"
         mend = f"mixed-signals store merge STORE {key}, once every shard is done"
         yield key, Symptom("warning", len(shards), what, mend)
@@ -110,8 +111,20 @@ def trained_on_corpus(subject: Subject) -> Iterator[Symptom]:
             f"the encoder's weights were trained on {len(seen):,} of {len(subject.corpus):,} utterances, "
             f"{examples(seen)}"
         )
+        if subject.features.cross_fitted:
+            yield Symptom(
+                "note", len(seen), what, "nothing: it is for one fold, which tests on none of these"
+            )
+            return
         mend = "test on other utterances only, or extract with weights that saw none of these"
         yield Symptom("warning", len(seen), what, mend)
+
+
+def aligned_frames(subject: Subject) -> Iterator[Symptom]:
+    """See vectors of several encoders that were brought into one frame."""
+    if subject.features.aligned:
+        mend = "say so wherever results on them are told, or make others without --align"
+        yield Symptom("note", len(subject.features), ALIGNED, mend)
 
 
 def other_versions(subject: Subject) -> Iterator[Symptom]:
@@ -137,7 +150,7 @@ def other_versions(subject: Subject) -> Iterator[Symptom]:
 
 def _without_vector(subject: Subject, status: Status, severity: Severity, mend: str) -> Iterator[Symptom]:
     features = subject.features
-    rows = np.flatnonzero(features.status == status)
+    rows = np.flatnonzero((features.status == status) & ~np.isin(features.reasons, list(LEFT_OUT)))
     if not len(rows):
         return
     reasons = Counter(features.reasons[rows])

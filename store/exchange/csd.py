@@ -25,8 +25,8 @@ import numpy as np
 
 from mixed_signals.store.cells import texts
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.exchange.hdf5_file import inside, numbers
 from mixed_signals.store.exchange.matrices import (
-    MOST_COMPRESSED,
     Matrix,
     Request,
     as_matrix,
@@ -97,13 +97,13 @@ def _means(source: Path, file: h5py.File, request: Request) -> dict[int, np.ndar
         if name not in rows_of:  # left out by --ignore-extra
             continue
         where = f"{source}: entry {name!r}"
-        entry = _inside(data, name, where)
-        features = _numbers(entry, "features", where)
+        entry = inside(data, name, where)
+        features = numbers(entry, "features", where).astype(np.float64)
         if width not in (None, features.shape[1]):
             raise UsageError(f"{where}: {features.shape[1]} dimensions, others have {width}")
         width = features.shape[1]
         finite = np.isfinite(features).all(axis=1)
-        intervals = None if request.entry is None else _numbers(entry, "intervals", where)
+        intervals = None if request.entry is None else numbers(entry, "intervals", where).astype(np.float64)
         if intervals is not None and intervals.shape != (len(features), 2):
             raise UsageError(f"{where}: intervals of shape {intervals.shape} for {len(features)} steps")
         for row in rows_of[name]:
@@ -134,33 +134,4 @@ def _sequence(source: Path, file: h5py.File, key: str | None) -> h5py.Group:
         raise UsageError(
             f"{source}: holds {len(found)} sequences ({', '.join(found)}); choose one with --key"
         )
-    return _inside(_inside(file, found[0], str(source)), "data", str(source))
-
-
-def _inside(group: h5py.Group, name: str, where: str, kind: type = h5py.Group) -> h5py.Group | h5py.Dataset:
-    """Return a group or dataset that a hard link leads to."""
-    link = group.get(name, getlink=True)
-    if link is None:
-        raise UsageError(f"{where}: no {name!r}; not laid out as a computational sequence")
-    if not isinstance(link, h5py.HardLink):
-        raise UsageError(f"{where}: refused: {name!r} is a link to somewhere else")
-    found = group[name]
-    if not isinstance(found, kind):
-        raise UsageError(
-            f"{where}: {name!r} is a {type(found).__name__.lower()}, not a {kind.__name__.lower()}"
-        )
-    return found
-
-
-def _numbers(group: h5py.Group, name: str, where: str) -> np.ndarray:
-    """Return a dataset of numbers, two axes, float64, if its values lie in this file."""
-    dataset = _inside(group, name, where, h5py.Dataset)
-    if dataset.is_virtual or dataset.id.get_create_plist().get_external_count():
-        raise UsageError(f"{where}: refused: {name} lies in another file")
-    if dataset.dtype.kind not in "iuf" or len(dataset.shape or ()) != 2 or not dataset.shape[1]:
-        raise UsageError(
-            f"{where}: {name} is {dataset.dtype} of shape {dataset.shape}; expected numbers, (T, D)"
-        )
-    if dataset.nbytes > MOST_COMPRESSED * dataset.id.get_storage_size():
-        raise UsageError(f"{where}: refused: {name} claims {dataset.nbytes:,} bytes and stores hardly any")
-    return dataset[:].astype(np.float64)
+    return inside(inside(file, found[0], str(source)), "data", str(source))

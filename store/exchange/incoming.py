@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ class _Reader(NamedTuple):
 _READERS = {
     ".npz": _Reader("matrices", "read_npz", ("key",)),
     ".parquet": _Reader("matrices", "read_table"),
+    ".h5ad": _Reader("anndata_file", "read_h5ad"),
     ".csv": _Reader("matrices", "read_table"),
     ".pkl": _Reader("mmsa", "read_pickle", ("key",)),
     ".csd": _Reader("csd", "read_sequence", ("key", "entry")),
@@ -56,9 +57,9 @@ def import_features(
     store : Store
     source : path
         ``.npz`` with arrays ``utterance_id`` (N,) and ``embedding`` (N, D), and if wanted ``dimension``
-        (D,); ``.csv`` or ``.parquet`` with a column ``utterance_id`` and one column a dimension; ``.pt`` or
-        ``.pth`` with tensors (see `torch_file`); ``.pkl`` as MMSA publishes CMU-MOSI, CMU-MOSEI and CH-SIMS
-        (see `mmsa`); ``.csd`` of the CMU Multimodal SDK (see `csd`).
+        (D,); ``.csv`` or ``.parquet`` with a column ``utterance_id`` and one column a dimension; ``.h5ad`` (see
+        `anndata_file`); ``.pt`` or ``.pth`` with tensors (see `torch_file`); ``.pkl`` as MMSA publishes CMU-MOSI,
+        CMU-MOSEI and CH-SIMS (see `mmsa`); ``.csd`` of the CMU Multimodal SDK (see `csd`).
     modality, name : str
         Where the feature set goes: ``<modality>/<name>``.
     ignore_extra : bool
@@ -118,8 +119,9 @@ def import_features(
         preprocessing={"dimensions": fingerprint(list(matrix.dimensions))},
     )
     made_of = [hashlib.sha256(vector.tobytes()).hexdigest()[:32] for vector in vectors]
-    origin = {"imported_from": source.name, "source_sha256": file_hash(source)}
+    origin: dict[str, Any] = {"imported_from": source.name, "source_sha256": file_hash(source)}
     origin |= {flag: value for flag, value in (("key", key), ("entry", entry)) if value}
+    origin |= {"aligned": matrix.aligned} if matrix.aligned else {}
     said = store.corpus.entry_hash_bytes(modality)
     with FeatureWriter(
         path,

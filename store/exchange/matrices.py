@@ -7,7 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ _NO_IDS = (
 )
 _ERROR_LENGTH = 200
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>"]
-_NO_VECTOR = ("missing", "pending")
+NO_VECTOR = ("missing", "pending")
+"""Statuses of rows that a file names and has nothing for."""
 _UNNAMED = re.compile(r"Unnamed: \d+")
 MOST_COMPRESSED = 1100  # bytes that one stored byte can stand for: just above what deflate does
 
@@ -73,6 +74,8 @@ class Matrix:
         How the steps of a sequence became one vector; empty where the file holds vectors.
     trained_on : tuple of str
         Ids of the utterances that the encoder's weights were trained on, where the file says so.
+    aligned : dict
+        How vectors of several encoders were brought into one frame, where the file says so; else empty.
     """
 
     ids: list[str]
@@ -81,12 +84,13 @@ class Matrix:
     missing: np.ndarray | None = None
     pooling: str = ""
     trained_on: tuple[str, ...] = ()
+    aligned: dict[str, Any] = field(default_factory=dict)
 
 
 def read_npz(source: Path, request: Request) -> Matrix:
     """Read the arrays `utterance_id` (N,), `embedding` (N, D) and, if there, `dimension` (D,) and `status` (N,).
 
-    Of `provenance`, as `export_features` writes it, what the encoder was trained on.
+    Of `provenance`, as `export_features` writes it, what the encoder was trained on and how it was aligned.
 
     Raises
     ------
@@ -118,12 +122,12 @@ def read_npz(source: Path, request: Request) -> Matrix:
         as_texts(arrays["dimension"], f"{source}: dimension", vectors.shape[1])
         if "dimension" in arrays
         else numbered(request.name, vectors.shape[1]),
-        None if status is None else np.isin(as_texts(status, f"{source}: status", len(vectors)), _NO_VECTOR),
-        trained_on=_trained_on(_said(arrays.get("provenance"))),
+        None if status is None else np.isin(as_texts(status, f"{source}: status", len(vectors)), NO_VECTOR),
+        **of_provenance(said_as_json(arrays.get("provenance"))),
     )
 
 
-def _said(text: np.ndarray | None) -> Any:
+def said_as_json(text: Any) -> Any:
     """Return what is written as JSON; None where it is not ours."""
     try:
         return None if text is None else json.loads(str(text))
@@ -131,11 +135,17 @@ def _said(text: np.ndarray | None) -> Any:
         return None
 
 
-def _trained_on(provenance: Any) -> tuple[str, ...]:
-    """Return the rows that trained any of the encoders, as provenance by modality has them; none where it is other."""
-    said = provenance.values() if isinstance(provenance, dict) else ()
-    lists = [one.get("trained_on", ()) for one in said if isinstance(one, dict)]
-    return tuple(sorted({utterance for ids in lists for utterance in ids if isinstance(utterance, str)}))
+def of_provenance(provenance: Any) -> dict[str, Any]:
+    """Return what provenance by modality, as we write it, says of a `Matrix`; nothing where it is other.
+
+    That is ``trained_on``, the rows that trained any of the encoders, and ``aligned``.
+    """
+    said = (
+        [one for one in provenance.values() if isinstance(one, dict)] if isinstance(provenance, dict) else []
+    )
+    ids = {utterance for one in said for utterance in one.get("trained_on", ()) if isinstance(utterance, str)}
+    aligned = [one["aligned"] for one in said if isinstance(one.get("aligned"), dict)]
+    return {"trained_on": tuple(sorted(ids)), "aligned": aligned[0] if aligned else {}}
 
 
 def refuse_inflated(source: Path) -> None:
@@ -172,14 +182,14 @@ def read_table(source: Path, request: Request) -> Matrix:
         raise
     except Exception as error:  # as above, of pandas and pyarrow
         raise unreadable(source, error) from error
-    trained_on = _trained_on(table.attrs.get("provenance"))
+    said = of_provenance(table.attrs.get("provenance"))
     if table.index.name == "utterance_id" and "utterance_id" not in table:
         table = table.reset_index()
     _refuse_names(source, [str(name) for name in table.columns], request.corpus.utterances.columns)
     ids = cell_texts(table.pop("utterance_id")).tolist()
     missing = None
     if "status" in table and (table["status"].isna().all() or not is_numeric_dtype(table["status"])):
-        missing = cell_texts(table.pop("status")).isin(_NO_VECTOR).to_numpy()
+        missing = cell_texts(table.pop("status")).isin(NO_VECTOR).to_numpy()
     texts = [str(name) for name in table.columns if not is_numeric_dtype(table[name])]
     if texts or table.shape[1] == 0:
         raise UsageError(
@@ -187,7 +197,7 @@ def read_table(source: Path, request: Request) -> Matrix:
         )
     with np.errstate(over="ignore", invalid="ignore"):
         vectors = table.to_numpy(dtype=np.float32, na_value=np.nan)
-    return Matrix(ids, vectors, [str(name) for name in table.columns], missing, trained_on=trained_on)
+    return Matrix(ids, vectors, [str(name) for name in table.columns], missing, **said)
 
 
 def _refuse_names(source: Path, names: list[str], of_corpus: Iterable[str]) -> None:
