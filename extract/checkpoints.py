@@ -103,6 +103,30 @@ class Checkpoint:
         return model.eval()
 
 
+class Outline(Checkpoint):
+    """A checkpoint whose network has its shapes and no weights: to be counted, in no time and no memory."""
+
+    def model(self, cls: Any = None) -> Any:
+        """Return the network, on torch's device ``meta``.
+
+        Raises
+        ------
+        MixedSignalsError
+            If its configuration makes none.
+        """
+        import torch
+        from transformers import AutoConfig, AutoModel
+
+        try:
+            with quiet_transformers(), torch.device("meta"):
+                if cls is None:
+                    return AutoModel.from_config(AutoConfig.from_pretrained(str(self.folder)))
+                return cls(cls.config_class.from_pretrained(str(self.folder)))
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise MixedSignalsError(f"{self.name}: {self.folder} cannot be loaded ({reason})") from error
+
+
 def resolve(name: str, *, revision: str = "", fetch: bool = True) -> Checkpoint:
     """Return the checkpoint of a folder or of a model on the hub; what is on this machine already is not asked for.
 
@@ -128,9 +152,15 @@ def resolve(name: str, *, revision: str = "", fetch: bool = True) -> Checkpoint:
             raise UsageError(f"--revision {revision}: {name} is a folder here, which has no revisions")
         called = checked_name(folder.resolve().name, f"{name}: the folder's name")
         return _opened(called, folder, "", convert=fetch)
-    if _is_path(name) or folder.is_dir():
-        what = f"has no {hub.CONFIG}" if folder.is_dir() else "is no folder"
-        raise UsageError(f"{name}: {what}: give a folder that save_pretrained wrote, or a name on the hub")
+    if folder.is_dir():
+        raise UsageError(
+            f"{name}: has no {hub.CONFIG}: give a folder that save_pretrained wrote, or a name on the hub"
+        )
+    if _is_path(name):
+        raise UsageError(
+            f"{name}: there is no such folder here, and no name on the hub looks like that: give a folder that "
+            "save_pretrained wrote, or org/name of the hub"
+        )
     found = hub.cached(name, revision)
     if found is None:
         if not fetch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -36,6 +37,16 @@ def end_with_parent(last: Callable[[], object] = lambda: None) -> None:
             os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def limit_memory(n_bytes: int) -> None:
+    """Let this process and its children take so much memory of their own; asking for more fails, or ends it.
+
+    What it shares with others and files that it maps do not count (``RLIMIT_DATA`` of Linux); elsewhere less may count.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or n_bytes < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, hard))
 
 
 def refuse_half_begun() -> None:

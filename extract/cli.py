@@ -11,6 +11,8 @@ import typer
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.terminal import (
     Debug,
+    Ray,
+    WithRay,
     interruptible,
     make_app,
     progress,
@@ -40,7 +42,7 @@ def _print_list(wanted: bool) -> None:
 _SPEC = "NAME[:LAYERS[:POOLINGS]]"
 
 
-@app.command()
+@app.command(cls=WithRay)
 def extract_features(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")],
     text: Annotated[list[str] | None, typer.Option(metavar=_SPEC, help="Text encoders.")] = None,
@@ -79,7 +81,8 @@ def extract_features(
         str, typer.Option(help="Tell these feature sets apart from others of the same encoders.")
     ] = "",
     media_root: Annotated[
-        Path | None, typer.Option(help="Where the media are now. (default: where the corpus says)")
+        str | None,
+        typer.Option(metavar="FOLDER|URL", help="Where the media are now. (default: where the corpus says)"),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try rows again that failed before.")
@@ -97,6 +100,15 @@ def extract_features(
         str,
         typer.Option(metavar="I/N", help="Do part I of N only; afterwards: mixed-signals store merge STORE."),
     ] = "",
+    ray: Ray = None,
+    keep_shards: Annotated[
+        bool,
+        typer.Option(
+            "--keep-shards",
+            help="With --ray: leave the files that were made apart, read as one, where copying them into one would "
+            "double the space.",
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Turn the utterances of a store into vectors: one feature set per encoder, one row per utterance.
@@ -107,6 +119,7 @@ def extract_features(
 
     [bold]Example:[/] extract-features my.store --text minilm --audio egemaps --video blendshapes
     """
+    from mixed_signals.extract.devices import named_devices
     from mixed_signals.extract.pipeline import Options
     from mixed_signals.extract.request import Request, revisions_of
 
@@ -119,10 +132,13 @@ def extract_features(
         raise UsageError("name at least one encoder: --text, --audio or --video (--list shows them)")
     if frame_rate is not None and not split_values(video):
         raise UsageError(f"--frame-rate {frame_rate:g}: no video encoder is asked for")
-    if devices and device != "auto":
-        raise UsageError("--device and --devices: use one of them")
     if shard and devices:
         raise UsageError("--shard and --devices: use one of them; --devices makes shards of its own")
+    if keep_shards and ray is None:
+        raise UsageError("--keep-shards: goes with --ray; shards made by --shard stay until they are merged")
+    for flag, given in (("--devices", devices), ("--shard", shard), ("--check", check)):
+        if ray is not None and given:
+            raise UsageError(f"--ray and {flag}: use one of them")
     request = Request(
         store=store,
         encoders=wanted,
@@ -137,13 +153,16 @@ def extract_features(
     options = Options(workers=workers, timeout=timeout, max_failures=_limit(max_failures))
     with interruptible("what is done is kept, and the same command goes on from there"):
         opened = request.open()
-        chosen = _devices(devices, device)
+        chosen = named_devices(devices, device if ray is None else "cpu")
         encoders = request.make_encoders(chosen[0], fetch=not plan)
         if check:
             _check(opened, encoders, workers or 1)
             return
         tasks = request.plan(opened, encoders, _shard(shard))
-        _run(request, opened, tasks, chosen, options, only_plan=plan)
+        if ray is not None:
+            _run_on_ray(request, opened, tasks, ray, device, options, keep_shards=keep_shards, only_plan=plan)
+        else:
+            _run(request, opened, tasks, chosen, options, only_plan=plan)
     if shard and not plan:
         stdout().print(
             f"when all shards are done: mixed-signals store merge {store}", highlight=False, soft_wrap=True
@@ -193,6 +212,44 @@ def _run(
     _refuse_hopeless(sets)
 
 
+def _run_on_ray(
+    request: Request,
+    store: Store,
+    tasks: list[Task],
+    address: str,
+    device: str,
+    options: Options,
+    *,
+    keep_shards: bool,
+    only_plan: bool,
+) -> None:
+    from mixed_signals.extract.on_ray.dealing import deal_all
+    from mixed_signals.extract.on_ray.running import Cluster, assemble, run_on_cluster
+    from mixed_signals.extract.summary import print_cluster, print_dealt, print_made, print_plan, print_spent
+    from mixed_signals.store.cluster import connected
+
+    print_plan(tasks)
+    if only_plan:
+        print_dealt(deal_all(store, tasks))  # more shards, where there are none yet and many processors
+        return
+    spent: dict[str, dict[str, float]] = {}
+    if not all(task.idle for task in tasks):
+        with connected(address):
+            cluster = Cluster.now()
+            where = cluster.device(device)
+            dealt = deal_all(store, tasks, int(cluster.cpus))
+            print_cluster(cluster, where)
+            print_dealt(dealt)
+            for one in dealt:
+                with progress(f"{one.modality} on Ray", sum(one.rows)) as advance:
+                    spent |= run_on_cluster(request, one, cluster, options, device=where, on_progress=advance)
+    with progress("assembling", 2 * sum(len(task.plan.rows) for task in tasks)) as advance:
+        sets = assemble(store, tasks, keep_shards=keep_shards, on_progress=advance)
+    print_made(sets)
+    print_spent(spent)
+    _refuse_hopeless(sets)
+
+
 def _check(store: Store, encoders: list[Encoder], workers: int) -> None:
     from mixed_signals.extract.checking import check
     from mixed_signals.extract.encoders.passes import PassEncoder
@@ -222,14 +279,6 @@ def _refuse_hopeless(sets: list[FeatureSet]) -> None:
     hopeless = [features.key for features in sets if features.coverage["failed"] == len(features)]
     if hopeless:
         raise MixedSignalsError(f"every utterance failed in {', '.join(hopeless)}")
-
-
-def _devices(several: list[str] | None, one: str) -> list[str]:
-    if not several:
-        return [one]
-    from mixed_signals.extract.devices import pick_devices
-
-    return pick_devices(name.strip() for value in several for name in value.split(","))  # one may come twice
 
 
 def _limit(text: str) -> float | None:

@@ -12,6 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from mixed_signals.store import remote
+
 LONGEST_GAP = 300.0
 """Seconds between two time stamps of an utterance from which on they are held to be wrong."""
 
@@ -37,23 +39,17 @@ class Unreadable(Exception):  # noqa: N818
 
 
 @contextmanager
-def opened(media: Path | None) -> Iterator[Any]:
-    """Open a file and turn every decoding error inside the block into `Unreadable`."""
+def opened(media: Path | str | None) -> Iterator[Any]:
+    """Open a file, or a URL, and turn every decoding error inside the block into `Unreadable`."""
     import av
 
     if media is None:
         raise Absent("no media")
-    if not media.is_file():
-        raise Unreadable("is not a file" if media.exists() else "the file does not exist")
-    if not media.stat().st_size:
-        raise Unreadable("the file is empty")
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "fd", "max_pixels": str(MOST_PIXELS)}
     try:
         with (
-            media.open("rb") as file,  # given without its name, so that its extension says nothing
-            av.open(
-                "fd:", options={"fd": str(file.fileno())} | options, metadata_errors="replace"
-            ) as container,
+            _read_from(media) as (source, how),
+            av.open(source, options=how | options, metadata_errors="replace") as container,
         ):
             if not (container.streams.audio or container.streams.video):
                 raise Unreadable("it holds neither sound nor pictures")
@@ -66,6 +62,29 @@ def opened(media: Path | None) -> Iterator[Any]:
         raise Unreadable("its time stamps are out of range") from error
     except MemoryError as error:
         raise Unreadable("it takes more memory than there is") from error
+
+
+@contextmanager
+def _read_from(media: Path | str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Open a file or a URL without its name, so that its extension says nothing; yield what PyAV takes, and how."""
+    if isinstance(media, str):
+        try:
+            with remote.reading(media) as file:
+                _require_content(file.size)
+                yield file, {}
+        except remote.Unreachable as error:
+            raise Unreadable(str(error)) from None
+        return
+    if not media.is_file():
+        raise Unreadable("is not a file" if media.exists() else "the file does not exist")
+    _require_content(media.stat().st_size)
+    with media.open("rb") as file:
+        yield "fd:", {"fd": str(file.fileno())}
+
+
+def _require_content(size: int) -> None:
+    if not size:
+        raise Unreadable("the file is empty")
 
 
 def decoded(container: Any, stream: Any, start: float) -> Iterator[tuple[float, Any]]:

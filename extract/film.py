@@ -37,7 +37,7 @@ class Viewer(Protocol):
 
 
 def look(
-    media: Path | None, start: float, end: float | None, viewers: Sequence[Viewer]
+    media: Path | str | None, start: float, end: float | None, viewers: Sequence[Viewer]
 ) -> list[list[Any] | Exception]:
     """Show the pictures between start and end to all viewers, each at its own times.
 
@@ -115,7 +115,7 @@ def _show(watching: Sequence[_Watching], frame: Any, before: float) -> None:
             one.see(picture, before)
 
 
-def _span(media: Path | None, start: float, end: float | None) -> tuple[float, float]:
+def _span(media: Path | str | None, start: float, end: float | None) -> tuple[float, float]:
     """Return from when to when there are pictures between start and end, in seconds; nothing is decoded."""
     with opened(media) as container:
         stream = _film(container)

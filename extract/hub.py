@@ -19,6 +19,7 @@ SIDE_FILES = (  # what makes the vectors, apart from the weights
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
     "[0-9]_Pooling/config.json",
 )
+TRAINING = "training.json"  # what a model that was trained here says of it; not what makes the vectors
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 
@@ -91,7 +92,7 @@ def fetch(repo: str, revision: str = "") -> Path:
 
     with _explained(repo, revision):
         for weights in (SAFETENSORS, PICKLES):
-            patterns = [*SIDE_FILES, *weights]
+            patterns = [*SIDE_FILES, TRAINING, *weights]
             folder = Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
             if (folder / CONFIG).is_file() and weight_files(folder):
                 return folder
@@ -113,7 +114,8 @@ def absent(repo: str, revision: str, why: str = "") -> MixedSignalsError:
     command = f"'mixed-signals weights fetch {repo}{f' --revision {revision}' if revision else ''}'"
     mend = f"run {command} where there is a network, and copy that folder here" if why else f"run {command}"
     return MixedSignalsError(
-        f"{repo}: not on this machine (looked in {folder}){f', and {why}' * bool(why)}: {mend}"
+        f"{repo}: not on this machine, neither as a folder here nor as a model of the hub (looked in {folder})"
+        f"{f', and {why}' * bool(why)}: correct the path, or {mend}"
     )
 
 
@@ -143,5 +145,5 @@ def _explained(repo: str, revision: str) -> Iterator[None]:
             why = "HF_HUB_OFFLINE is set" if is_offline_mode() else f"no connection to {constants.ENDPOINT}"
             raise absent(repo, revision, why) from error
         mend = log_in if answer.status_code in (401, 403) else "try again later"
-        said = f"{constants.ENDPOINT} answered {answer.status_code}: {mend}"
+        said = f"no folder here of that name, and {constants.ENDPOINT} answered {answer.status_code}: {mend}"
         raise MixedSignalsError(f"{repo}: {said}") from error

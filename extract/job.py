@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,11 +13,15 @@ import numpy as np
 
 from mixed_signals.extract.encoders.base import Encoder, Output
 from mixed_signals.extract.media import Clip
-from mixed_signals.extract.media_hashes import ABSENT, NONE, media_hashes
+from mixed_signals.extract.media_hashes import ABSENT, NONE, media_hashes, media_sizes
+from mixed_signals.extract.sources import require_source
 from mixed_signals.store import FeatureSet, Status, Store, UsageError
+from mixed_signals.store.locks import sole_writer
 from mixed_signals.store.planning import Plan, plan_rows
 from mixed_signals.store.provenance import Recipe, feature_name, row_hashes
 
+_RUN = 64  # utterances of like length that stay together, if there are so many
+_LEAST = 0.1  # of the mean length, what an utterance counts for at least where shards are dealt
 _BYTES_PER_SECOND = 32_000  # of media whose length is not known: enough to put like beside like
 
 
@@ -83,7 +88,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of a job that are worked on apart, each with utterances of every length.
+    """One of several parts of a job that are worked on apart.
 
     Attributes
     ----------
@@ -95,11 +100,37 @@ class Shard:
     of: int
 
     def members(self, lengths: np.ndarray) -> np.ndarray:
-        """Return the corpus positions of this shard, ascending: dealt out by length, to and fro."""
-        order = np.argsort(lengths, kind="stable")
-        turn = np.arange(len(order)) % (2 * self.of)
-        dealt = np.minimum(turn, 2 * self.of - 1 - turn)
-        return np.sort(order[dealt == self.number - 1])
+        """Return the corpus positions of this shard, ascending."""
+        return np.flatnonzero(deal(lengths, self.of) == self.number)
+
+
+def deal(lengths: np.ndarray, of: int) -> np.ndarray:
+    """Say which of several shards each utterance is in.
+
+    Sorted by length they are cut into runs of neighbours, each as long in all as any other, and about a batch if there
+    are that many; the runs are dealt out to and fro. So what is encoded together needs little padding, and a large
+    shard has utterances of every length; one of less than two batches is a single run.
+
+    Parameters
+    ----------
+    lengths : ndarray of float, shape (N,)
+    of : int
+        How many shards.
+
+    Returns
+    -------
+    ndarray of int, shape (N,)
+        From 1 to `of`.
+    """
+    order = np.argsort(lengths, kind="stable")
+    n_runs = of * max(1, len(order) // (of * _RUN))
+    least = lengths.mean() * _LEAST if len(order) else 0.0
+    costs = np.maximum(lengths[order], least or 1.0)
+    middles = np.cumsum(costs) - costs / 2
+    turn = (middles / (costs.sum() or 1.0) * n_runs).astype(int) % (2 * of)
+    dealt = np.empty(len(order), int)
+    dealt[order] = np.minimum(turn, 2 * of - 1 - turn) + 1
+    return dealt
 
 
 def plan(
@@ -131,8 +162,10 @@ def plan(
     ------
     UsageError
         If a precision is unknown, a feature set of its name was made by another recipe, two would be called the same,
-        the media root is gone, or there are shards of another number.
+        the corpus has nothing for an encoder to read, the media root is gone, or there are shards of another number.
     """
+    for encoder in {encoder.modality: encoder for encoder in reversed(encoders)}.values():
+        require_source(store, encoder.modality, encoder.name)
     sources = _Sources(store)
     tasks: dict[str, Task] = {}
     for encoder in encoders:
@@ -217,11 +250,41 @@ def _task(
 
 
 def _not_there(existing: FeatureSet | None, todo: Plan, ids: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    """Return the rows that the present file lacks, also those of which the corpus says something else now."""
-    if existing is None:
-        return todo.rows
+    """Return the rows that the present file lacks, also those of which the corpus says something else now.
+
+    One that reads from its shards lacks all of them: they are planned against the shards.
+    """
+    if existing is None or existing.virtual:
+        return np.arange(len(ids))
     elsewhere = existing.entry_hash_bytes[existing.find(ids)] != entries
     return np.union1d(todo.rows, np.flatnonzero(elsewhere))
+
+
+def lacking(task: Task, ids: np.ndarray) -> np.ndarray:
+    """Return which rows are to be in the shards of a task that is planned whole, ascending.
+
+    Parameters
+    ----------
+    task : Task
+    ids : ndarray of bytes, shape (N,)
+        The corpus's utterances.
+    """
+    existing = FeatureSet(task.path) if task.path.exists() else None
+    return _not_there(existing, task.plan, ids, task.entry_hashes)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove the file of a shard that no utterance is in any more: merging would look for them in it.
+
+    Raises
+    ------
+    MixedSignalsError
+        If another process writes it.
+    """
+    if path.exists():
+        with sole_writer(path):
+            path.unlink()
+            path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
 
 
 class _Sources:
@@ -258,29 +321,25 @@ def rough_lengths(store: Store, modality: str) -> np.ndarray:
     if modality == "text":
         return np.array([len(text.encode()) for text in table["text"]], np.float64)
     start, end = table["start"].fillna(0.0), table["end"]
-    paths = {media: store.corpus.media_path(media) for media in table.loc[end.isna(), "media"].unique()}
-    sizes = {media: _size(path) / _BYTES_PER_SECOND for media, path in paths.items()}
-    return (end - start).fillna(table["media"].map(sizes)).fillna(0.0).to_numpy(np.float64)
+    sizes = media_sizes(store, table.loc[end.isna(), "media"].unique())
+    seconds = {media: size / _BYTES_PER_SECOND for media, size in sizes.items()}
+    return (end - start).fillna(table["media"].map(seconds)).fillna(0.0).to_numpy(np.float64)
 
 
-def _size(path: Path | None) -> int:
-    return path.stat().st_size if path is not None and path.is_file() else 0
-
-
-def clips_of(store: Store, *, with_media: bool) -> list[Clip]:
-    """Return the utterances as readers see them, in corpus order."""
+def clips_of(store: Store, *, with_media: bool, rows: np.ndarray | None = None) -> list[Clip]:
+    """Return the utterances, or those at some positions, as readers see them, in corpus order."""
     corpus = store.corpus
-    table = corpus.utterances
+    table = corpus.utterances if rows is None else corpus.utterances.iloc[rows]
     return [
         Clip(
             utterance_id=utterance,
             text=text,
             media=corpus.media_path(media) if with_media else None,
-            start=None if np.isnan(start) else start,
-            end=None if np.isnan(end) else end,
+            start=None if math.isnan(start) else start,
+            end=None if math.isnan(end) else end,
         )
         for utterance, text, media, start, end in zip(
-            corpus.ids, table["text"], table["media"], table["start"], table["end"], strict=True
+            table["utterance_id"], table["text"], table["media"], table["start"], table["end"], strict=True
         )
     ]
 

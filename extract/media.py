@@ -38,14 +38,15 @@ class Clip:
     Attributes
     ----------
     utterance_id, text : str
-    media : Path or None
+    media : Path, str or None
+        A file of this machine, or a URL.
     start, end : float or None
         Seconds into the media; None means from its beginning, to its end.
     """
 
     utterance_id: str
     text: str = ""
-    media: Path | None = None
+    media: Path | str | None = None
     start: float | None = None
     end: float | None = None
 

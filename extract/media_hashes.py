@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
-from mixed_signals.store import MixedSignalsError, Store, UsageError
+from mixed_signals.store import MixedSignalsError, Store, UsageError, remote
 from mixed_signals.store.files import read_parquet, write_parquet
 from mixed_signals.store.provenance import file_hash
 
@@ -26,7 +27,10 @@ _COLUMNS = ["path", "size", "modified_ns", "changed_ns", "sha256"]
 
 
 def media_hashes(store: Store) -> dict[str, str]:
-    """Return the hash of every media file of the corpus by its entry there.
+    """Return the hash of every media file of the corpus by its entry there; of one at a URL, what stands for it.
+
+    A remote file is not read for this: what stands for it is its checksum or version as its server tells it, and its
+    size; else its address, the time of its last change and its size (`store.remote.look`).
 
     Returns
     -------
@@ -36,20 +40,54 @@ def media_hashes(store: Store) -> dict[str, str]:
     Raises
     ------
     UsageError
-        If the media root is not there.
+        If the media root is not there, or the library of a protocol is not installed.
     MixedSignalsError
-        If the media root is a URL, or a media path leads out of it.
+        If a media path leads out of the media root, or a server cannot be reached.
     """
     root = store.corpus.media_root
     if isinstance(root, Path) and not root.is_dir():
         raise UsageError(
             f"{root}: the media root is not there (moved, or not mounted? --media-root says where)"
         )
-    paths = {media: store.corpus.media_path(media) for media in store.corpus.utterances["media"].unique()}
-    marks = {path: _marks(path) for path in paths.values() if path is not None}
+    places = {media: store.corpus.media_path(media) for media in store.corpus.utterances["media"].unique()}
+    found = _of_files(store, [place for place in places.values() if isinstance(place, Path)])
+    found |= {url: mark.identity for url, mark in _look(places.values()).items() if mark is not None}
+    return {media: NONE if place is None else found.get(place, ABSENT) for media, place in places.items()}
+
+
+def media_sizes(store: Store, entries: Iterable[str]) -> dict[str, int]:
+    """Return how many bytes media entries have, 0 where there is none; remote ones as this process last saw them."""
+    places = {media: store.corpus.media_path(media) for media in entries}
+    unseen = {place for place in places.values() if isinstance(place, str)} - _seen.keys()
+    _look(unseen)
+    return {media: _size(place) for media, place in places.items()}
+
+
+_seen: dict[str, remote.Mark | None] = {}
+
+
+def _look(places: Iterable[Path | str | None]) -> dict[str, remote.Mark | None]:
+    """Return what is known of those that are URLs, and remember it."""
+    found = remote.look(place for place in places if isinstance(place, str))
+    _seen.update(found)
+    return found
+
+
+def _size(place: Path | str | None) -> int:
+    if isinstance(place, str):
+        mark = _seen[place]
+        return 0 if mark is None else mark.size
+    return place.stat().st_size if place is not None and place.is_file() else 0
+
+
+def _of_files(store: Store, paths: Sequence[Path]) -> dict[Path | str, str]:
+    """Return the hashes of files of this machine that can be read."""
+    marks = {path: _marks(path) for path in paths}
     memory = store.inside("features", ".media.parquet")
     known = _remembered(memory)
-    hashes = {path: known[path, *mark] for path, mark in marks.items() if mark and (path, *mark) in known}
+    hashes: dict[Path | str, str] = {
+        path: known[path, *mark] for path, mark in marks.items() if mark and (path, *mark) in known
+    }
     todo = [path for path, mark in marks.items() if mark and path not in hashes]
     if todo:
         now = time.time_ns()
@@ -62,7 +100,7 @@ def media_hashes(store: Store) -> dict[str, str]:
         ]
         with suppress(OSError):  # a store that cannot be written to is read from all the same
             write_parquet(memory, pd.DataFrame(settled, columns=_COLUMNS))
-    return {media: NONE if path is None else hashes.get(path, ABSENT) for media, path in paths.items()}
+    return hashes
 
 
 def _marks(path: Path) -> tuple[int, int, int] | None:

@@ -47,13 +47,16 @@ def spool_folder() -> Iterator[Path]:
         os.close(claim)
 
 
-def send(content: Any, folder: Path) -> Parcel:
-    """Pack an object of plain values and arrays; for `receive` in another process."""
+def send(content: Any, folder: Path | None = None) -> Parcel:
+    """Pack an object of plain values and arrays; for `receive` in another process.
+
+    Without a folder the bytes come along, whatever their size.
+    """
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(content, protocol=5, buffer_callback=buffers.append)
     raw = [buffer.raw() for buffer in buffers]
     sizes = tuple(one.nbytes for one in raw)
-    if sum(sizes) >= _LEAST_BYTES:
+    if folder is not None and sum(sizes) >= _LEAST_BYTES:
         with suppress(OSError):  # no room there: it goes by the pipe
             return Parcel(head, sizes, _spooled(raw, folder))
     return Parcel(head, sizes, "", tuple(map(bytes, raw)))

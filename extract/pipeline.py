@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from mixed_signals.extract.batches import Batch, Encoding, columns, shared_batches
 from mixed_signals.extract.children import cores, refuse_half_begun
-from mixed_signals.extract.encoders.base import Encoded, Encoder, NetworkEncoder
-from mixed_signals.extract.job import Task, clips_of, rough_lengths
+from mixed_signals.extract.encoders.base import Encoder, NetworkEncoder
+from mixed_signals.extract.job import Task, clips_of, remove_empty, rough_lengths
 from mixed_signals.extract.line import Line
 from mixed_signals.extract.reading import reading
-from mixed_signals.extract.reads import Decoded, Read
+from mixed_signals.extract.reads import Decoded
 from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
 from mixed_signals.store.provenance import MODALITIES, library_versions
 from mixed_signals.store.terminal import describe_gap
@@ -46,6 +47,30 @@ class Options:
     workers: int | None = None
     timeout: float = _TIMEOUT
     max_failures: float | None = None
+
+    def stop_if_too_many(self, key: str, failed: int, planned: int, reason: str, utterance: str) -> None:
+        """Raise an error where more rows of a feature set failed than are allowed.
+
+        Parameters
+        ----------
+        key : str
+            The feature set.
+        failed, planned : int
+            How many rows failed, of how many.
+        reason, utterance : str
+            The last of them.
+
+        Raises
+        ------
+        TooManyFailures
+        """
+        limit = self.max_failures
+        if limit is not None and (failed / planned if limit < 1 else failed) > limit:
+            raise TooManyFailures(
+                f"{key}: stopped, {failed:,} of {planned:,} rows failed, more than the "
+                f"{limit:g}{'' if limit >= 1 else ' of all'} that --max-failures allows; "
+                f"the last: {describe_gap('failed', reason, [utterance])}; what was done is kept"
+            )
 
 
 @dataclass
@@ -78,7 +103,7 @@ def prepare(tasks: Sequence[Task]) -> None:
     MixedSignalsError
         If weights cannot be had, or the system lacks a library.
     """
-    for encoder in _distinct(task.encoder for task in tasks if not task.idle):
+    for encoder in distinct(task.encoder for task in tasks if not task.idle):
         encoder.prepare()
 
 
@@ -119,29 +144,11 @@ def run(
         busy = [task for task in mine if not task.idle]
         spent = _Modality(store, busy, options or Options(), on_progress).run() if busy else {}
         for task in mine:
-            if task.path.exists():
+            if not len(task.members):
+                remove_empty(task.path)
+            elif task.path.exists():
                 outcomes[task.key] = Outcome(task, FeatureSet(task.path), spent.get(task.key, {}))
     return [outcomes[task.key] for task in tasks if task.key in outcomes]
-
-
-@dataclass
-class _Batch:
-    """Utterances that an encoder gets together, and for which of its tasks."""
-
-    encoder: int
-    rows: np.ndarray  # corpus positions
-    tasks: list[int]
-    waits_for: int
-    reads: dict[int, Read] = field(default_factory=dict)
-    content: Any = None  # what the next step takes
-
-    def ready(self) -> list[Read]:
-        """Return what was read, in the order of the rows."""
-        return [self.reads[row] for row in self.rows.tolist()]
-
-    def values(self) -> list[Any]:
-        """Return what there is to encode."""
-        return [read.value for read in self.ready() if read.status == Status.OK]
 
 
 class _Modality:
@@ -156,12 +163,13 @@ class _Modality:
     ) -> None:
         self.tasks, self.options = tasks, options
         self.modality = tasks[0].recipe.modality
-        self.encoders = _distinct(task.encoder for task in tasks)
+        self.encoders = distinct(task.encoder for task in tasks)
+        self.encoding = Encoding(self.encoders)
         self.clips = clips_of(store, with_media=self.modality != "text")
         self.lengths = rough_lengths(store, self.modality)
         self.ids = store.corpus.id_bytes
         self.on_progress = on_progress or (lambda rows: None)
-        self.spent = [defaultdict[str, float](float) for _ in self.encoders]
+        self.spent = self.encoding.spent
         self.media_seconds = self.decode_seconds = 0.0
 
     def run(self) -> dict[str, dict[str, Any]]:
@@ -205,29 +213,25 @@ class _Modality:
             batches=planned,
         )
 
-    def _batches(self) -> list[_Batch]:
-        """Return every encoder's batches, those of long utterances first; tasks that want the same share one."""
-        shared: dict[tuple[int, bytes], _Batch] = {}
+    def _batches(self) -> list[Batch]:
+        """Return every encoder's batches, by corpus positions; what is left out is written right away."""
+        wanted: list[tuple[int, int, np.ndarray]] = []
         for number, (task, writer) in enumerate(zip(self.tasks, self.writers, strict=True)):
             encoder = self.encoders.index(task.encoder)
             for planned in writer.batches:
                 if planned[0] in task.left_out:
                     self._leave_out(task, writer, planned)
-                    continue
-                rows = task.members[planned]
-                batch = shared.setdefault(
-                    (encoder, rows.tobytes()), _Batch(encoder, rows, [], waits_for=len(rows))
-                )
-                batch.tasks.append(number)
-        return sorted(shared.values(), key=lambda batch: -self.lengths[batch.rows].max())
+                else:
+                    wanted.append((number, encoder, task.members[planned]))
+        return shared_batches(wanted, self.lengths)
 
     def _leave_out(self, task: Task, writer: FeatureWriter, rows: np.ndarray) -> None:
         nothing = np.full((len(rows), len(task.output.dimensions)), np.nan, np.float32)
         reasons = [task.left_out[row] for row in rows.tolist()]
         self.on_progress(writer.write(rows, nothing, [Status.MISSING] * len(rows), reasons))
 
-    def _work(self, stack: ExitStack, batches: list[_Batch]) -> None:
-        wanted: dict[int, list[_Batch]] = defaultdict(list)
+    def _work(self, stack: ExitStack, batches: list[Batch]) -> None:
+        wanted: dict[int, list[Batch]] = defaultdict(list)
         for batch in batches:
             for row in batch.rows.tolist():
                 wanted[row].append(batch)
@@ -248,7 +252,7 @@ class _Modality:
                     encoder.load()
                     stack.callback(encoder.close)
                     spent["load"] = time.perf_counter() - loading
-            self.line = Line([self._pack, self._encode, self._write])
+            self.line = Line([self.encoding.pack, self.encoding.encode, self._write])
             stack.callback(self.line.stop)
             for one in decoded:
                 self._take(one, wanted.pop(one.row))
@@ -258,7 +262,7 @@ class _Modality:
         on_processor = any(getattr(encoder, "device", "") == "cpu" for encoder in self.encoders)
         return self.options.workers or max(1, cores() // 4 if on_processor else cores())
 
-    def _take(self, decoded: Decoded, batches: list[_Batch]) -> None:
+    def _take(self, decoded: Decoded, batches: list[Batch]) -> None:
         """Put what was read of an utterance where it is wanted, and send on the batches that are complete."""
         self.media_seconds += decoded.media_seconds
         self.decode_seconds += decoded.work_seconds
@@ -268,52 +272,23 @@ class _Modality:
             if not batch.waits_for:
                 self.line.put(batch)
 
-    def _pack(self, batch: _Batch) -> _Batch:
-        encoder, began = self.encoders[batch.encoder], time.perf_counter()
-        if isinstance(encoder, NetworkEncoder) and (values := batch.values()):
-            batch.content = encoder.pack(values)
-        self.spent[batch.encoder]["pack"] += time.perf_counter() - began
-        return batch
-
-    def _encode(self, batch: _Batch) -> _Batch:
-        encoder, began = self.encoders[batch.encoder], time.perf_counter()
-        values = batch.values()
-        if isinstance(encoder, NetworkEncoder):
-            made = iter(encoder.encode(batch.content) if values else [])
-        else:
-            made = iter([Encoded(Status.OK, vectors) for vectors in values])
-        batch.content = [
-            next(made) if read.status == Status.OK else Encoded(read.status, reason=read.reason)
-            for read in batch.ready()
-        ]
-        batch.reads.clear()
-        self.spent[batch.encoder]["encode"] += time.perf_counter() - began
-        return batch
-
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         began = time.perf_counter()
         for number in batch.tasks:
             task, encoded = self.tasks[number], batch.content
             rows = np.searchsorted(task.members, batch.rows)
-            vectors, status, reasons = _columns(encoded, task)
+            vectors, status, reasons = columns(encoded, task.number, len(task.output.dimensions))
             written = self.writers[number].write(rows, vectors, status, reasons)
             self._stop_if_too_many(number)
             self.on_progress(written)
         self.spent[batch.encoder]["write"] += time.perf_counter() - began
 
     def _stop_if_too_many(self, number: int) -> None:
-        limit, task, failures = self.options.max_failures, self.tasks[number], self.writers[number].failures
-        if limit is None or not failures:
-            return
-        planned = len(task.plan.rows)
-        if (len(failures) / planned if limit < 1 else len(failures)) > limit:
+        task, failures = self.tasks[number], self.writers[number].failures
+        if failures:
             row, reason = failures[-1]
-            last = describe_gap("failed", reason, [self.clips[task.members[row]].utterance_id])
-            raise TooManyFailures(
-                f"{task.key}: stopped, {len(failures):,} of {planned:,} rows failed, more than the "
-                f"{limit:g}{'' if limit >= 1 else ' of all'} that --max-failures allows; "
-                f"the last: {last}; what was done is kept"
-            )
+            last = self.clips[task.members[row]].utterance_id
+            self.options.stop_if_too_many(task.key, len(failures), len(task.plan.rows), reason, last)
 
     def _summary(self, task: Task, wall: float) -> dict[str, Any]:
         number = self.encoders.index(task.encoder)
@@ -334,18 +309,6 @@ class _Modality:
         }
 
 
-def _columns(encoded: Sequence[Encoded], task: Task) -> tuple[np.ndarray, list[Status], list[str]]:
-    width = len(task.output.dimensions)
-    vectors = np.full((len(encoded), width), np.nan, np.float32)
-    for row, one in enumerate(encoded):
-        if one.status == Status.OK:
-            vector = one.vectors[task.number]
-            if vector.shape != (width,):
-                raise ValueError(f"the encoder gave a vector of shape {vector.shape}, not ({width},)")
-            vectors[row] = vector
-    return vectors, [one.status for one in encoded], [one.reason for one in encoded]
-
-
-def _distinct(encoders: Iterable[Encoder]) -> list[Encoder]:
+def distinct(encoders: Iterable[Encoder]) -> list[Encoder]:
     """Return each encoder once, in order."""
     return list({id(encoder): encoder for encoder in encoders}.values())

@@ -12,6 +12,10 @@ from mixed_signals.extract.parcels import spool_folder
 from mixed_signals.extract.reads import Decoded, read_texts
 from mixed_signals.extract.workers import Workers
 
+Read = Callable[
+    [Sequence[Clip], Mapping[int, Sequence[int]], float | None, Callable[[], None]], Iterator[Decoded]
+]
+
 
 @contextmanager
 def reading(
@@ -50,8 +54,31 @@ def reading(
         If a reader cannot be loaded.
     """
     wanted = rows if isinstance(rows, Mapping) else dict.fromkeys(rows, range(len(readers)))
+    with readers_at_work(readers, workers) as read:
+        yield read(clips, wanted, timeout, meanwhile)
+
+
+@contextmanager
+def readers_at_work(readers: Sequence[Reader], workers: int, memory: int | None = None) -> Iterator[Read]:
+    """Begin worker processes that read whatever they are given, again and again, until the block ends.
+
+    Parameters
+    ----------
+    readers : sequence of Reader
+        All of one modality.
+    workers : int
+        Processes that decode media.
+    memory : int, optional
+        Bytes that each of them may take; an utterance that needs more fails.
+
+    Yields
+    ------
+    callable
+        Takes clips, the readers by clip, a time-out and `meanwhile`, as `reading` has them; yields `Decoded`.
+    """
     if isinstance(readers[0], TextReader):
-        yield read_texts(cast(Sequence[TextReader], readers), clips, wanted)
+        texts = cast(Sequence[TextReader], readers)
+        yield lambda clips, wanted, timeout, meanwhile: read_texts(texts, clips, wanted)
         return
-    with spool_folder() as spool, Workers(readers, spool, workers) as begun:
-        yield begun.read(clips, wanted, timeout, meanwhile)
+    with spool_folder() as spool, Workers(readers, spool, workers, memory) as begun:
+        yield begun.read

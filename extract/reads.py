@@ -12,6 +12,7 @@ import numpy as np
 from mixed_signals.extract.encoders.base import PictureReader, Reader, SoundReader, TextReader
 from mixed_signals.extract.media import Absent, Clip, Unreadable
 from mixed_signals.store import Status
+from mixed_signals.store.urls import redacted
 
 _TEXTS = 256  # transcripts that are read at once
 
@@ -39,7 +40,7 @@ def fault(error: Exception) -> Read:
         return Read(Status.MISSING, reason=str(error))
     if isinstance(error, Unreadable):
         return Read(Status.FAILED, reason=str(error))
-    return Read(Status.FAILED, reason=f"{type(error).__name__}: {error}")
+    return Read(Status.FAILED, reason=redacted(f"{type(error).__name__}: {error}"))
 
 
 def read_texts(

@@ -22,7 +22,7 @@ class Request:
     store : Path
     encoders : tuple of (modality, encoder)
         Each as it is written on the command line, ``NAME[:LAYERS[:POOLINGS]]``.
-    media_root : Path, optional
+    media_root : Path or str, optional
         Where the media are now, if not where the corpus says.
     revisions : mapping of str to str
         Revisions of hub models, by the name that is asked for.
@@ -36,7 +36,7 @@ class Request:
 
     store: Path
     encoders: tuple[tuple[str, str], ...]
-    media_root: Path | None = None
+    media_root: Path | str | None = None
     revisions: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float32"
     frame_rate: float | None = None

@@ -19,6 +19,8 @@ def run_side_by_side(
     work: Callable[..., None],
     calls: Sequence[tuple[str, tuple[Any, ...]]],
     on_said: Callable[[Any], None],
+    *,
+    one_for_all: bool = False,
 ) -> None:
     """Do the same work with several arguments, a process for each.
 
@@ -30,11 +32,13 @@ def run_side_by_side(
         The name of the process (a device), and the arguments.
     on_said : callable
         Called with the progress that any of them tells.
+    one_for_all : bool
+        Whether none can go on without the others.
 
     Raises
     ------
     MixedSignalsError
-        If one failed or died; the others are let finish.
+        If one failed or died; the others are let finish, or with `one_for_all` ended at once.
     """
     context = multiprocessing.get_context("spawn")
     processes: dict[Any, BaseProcess] = {}
@@ -46,7 +50,7 @@ def run_side_by_side(
             with out_of_reach(), reporter:
                 process.start()
             processes[reports] = process
-        errors = _follow(processes, on_said)
+        errors = _follow(processes, on_said, 1 if one_for_all else len(calls))
     finally:
         _end(list(processes.values()))
     if errors:
@@ -55,12 +59,12 @@ def run_side_by_side(
         )
 
 
-def _follow(processes: dict[Any, BaseProcess], on_said: Callable[[Any], None]) -> list[str]:
-    """Pass progress on until every process has ended; return what went wrong."""
+def _follow(processes: dict[Any, BaseProcess], on_said: Callable[[Any], None], most_errors: int) -> list[str]:
+    """Pass progress on until every process has ended, or as many have failed; return what went wrong."""
     errors: list[str] = []
     open_ = list(processes)
     reports: Any
-    while open_:
+    while open_ and len(errors) < most_errors:
         for reports in wait(open_):
             try:
                 said = reports.recv()
@@ -75,7 +79,7 @@ def _follow(processes: dict[Any, BaseProcess], on_said: Callable[[Any], None]) -
                 errors.append(said)
             else:
                 on_said(said)
-    return errors
+    return errors[:most_errors]
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

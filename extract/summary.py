@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,7 +13,12 @@ from mixed_signals.extract.checking import Checked
 from mixed_signals.extract.job import Task
 from mixed_signals.extract.pipeline import Outcome
 from mixed_signals.store import FeatureSet, Status, Store
+from mixed_signals.store.cross_fits import LEFT_OUT
 from mixed_signals.store.terminal import counted, describe_gap, describe_ids, stderr, stdout
+
+if TYPE_CHECKING:
+    from mixed_signals.extract.on_ray.dealing import Dealt
+    from mixed_signals.extract.on_ray.running import Cluster
 
 
 def print_plan(tasks: Sequence[Task]) -> None:
@@ -35,7 +41,7 @@ def print_plan(tasks: Sequence[Task]) -> None:
 
 def print_unmerged(store: Store, tasks: Sequence[Task]) -> None:
     """Warn of shards that a job which makes the whole feature set leaves alone."""
-    shards = store.shards()
+    shards = store.unmerged()
     for task in tasks:
         if task.key in shards and task.path == store.feature_path(*task.key.split("/", 1)):
             n = counted(len(shards[task.key]), "shard")
@@ -51,7 +57,7 @@ def print_made(sets: Sequence[FeatureSet]) -> None:
         numbers = (f"{counts[status]:,}" for status in ("ok", "missing", "failed", "pending"))
         table.add_row(features.key, str(features.shape[1]), *numbers)
         for status, reason, ids in features.gaps():
-            if status != Status.PENDING:
+            if status != Status.PENDING and reason not in LEFT_OUT:
                 gaps[status.name, reason, tuple(ids)].append(features.key)
     stdout().print(table)
     for (said, why, those), keys in gaps.items():
@@ -87,6 +93,36 @@ def print_time(outcomes: Sequence[Outcome]) -> None:
     stdout().print(note, style="dim", highlight=False)
 
 
+def print_cluster(cluster: Cluster, device: str) -> None:
+    """Say what there is to work on, and where."""
+    there = f"{counted(cluster.nodes, 'node')}, {cluster.cpus:g} CPUs, {counted(int(cluster.gpus), 'GPU')}"
+    stdout().print(f"Ray at {cluster.address}: {there}; networks on {device}", highlight=False)
+
+
+def print_dealt(dealt: Sequence[Dealt]) -> None:
+    """Say into what the work of a cluster is cut, and what of it is done."""
+    for one in dealt:
+        todo = f"{counted(one.n_utterances, 'utterance')} in {counted(len(one.numbers), 'shard')} to be made"
+        done = f", {counted(one.done, 'shard')} more done" if one.done else ""
+        stdout().print(f"{one.modality}: {todo}{done}", highlight=False)
+
+
+def print_spent(spent: Mapping[str, Mapping[str, float]]) -> None:
+    """Print where the time of a job on a cluster went."""
+    if not spent:
+        return
+    table = _table("seconds", "all", "read*", "pack*", "encode*", "write*", "rows/s")
+    for key, one in spent.items():
+        parts = (one["seconds"], one["decoding"], one["packing"], one["encoding"], one["writing"])
+        table.add_row(
+            key, *(f"{part:.1f}" for part in parts), f"{one['rows'] / max(one['seconds'], 1e-9):.1f}"
+        )
+    stdout().print(table)
+    stdout().print(
+        "* summed over the workers; reading is once for all encoders", style="dim", highlight=False
+    )
+
+
 def print_checked(checked: Sequence[Checked]) -> None:
     """Print how far vectors made together are from those made alone."""
     table = _table("encoder", "layer", "pooling", "compared", "difference", "allowed", "")
@@ -105,9 +141,9 @@ def print_checked(checked: Sequence[Checked]) -> None:
 
 def _table(first: str, *columns: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

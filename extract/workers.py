@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any, Self
 
-from mixed_signals.extract.children import end_with_parent, out_of_reach
+from mixed_signals.extract.children import end_with_parent, limit_memory, out_of_reach
 from mixed_signals.extract.encoders.base import Reader
 from mixed_signals.extract.media import Clip
 from mixed_signals.extract.parcels import Parcel, receive, send
@@ -45,8 +45,11 @@ class _Context(SpawnContext):
 class Workers:
     """Worker processes, each with all the readers."""
 
-    def __init__(self, readers: Sequence[Reader], spool: Path, workers: int) -> None:
-        self._readers, self._spool, self._workers = tuple(readers), spool, workers
+    def __init__(
+        self, readers: Sequence[Reader], spool: Path, workers: int, memory: int | None = None
+    ) -> None:
+        self._readers, self._spool = tuple(readers), spool
+        self._workers, self._memory = workers, memory
 
     def __enter__(self) -> Self:
         self._begin_pool()
@@ -112,7 +115,7 @@ class Workers:
         self._pool: Any = ProcessPool(
             self._workers,
             initializer=_begin_worker,
-            initargs=[self._readers, self._spool],
+            initargs=[self._readers, self._spool, self._memory],
             context=self._context,
         )
         self._ended = queue.SimpleQueue[tuple[int, Future[Any]]]()
@@ -172,12 +175,14 @@ _spool = Path()
 _broken: Exception | None = None
 
 
-def _begin_worker(readers: tuple[Reader, ...], spool: Path) -> None:
+def _begin_worker(readers: tuple[Reader, ...], spool: Path, memory: int | None) -> None:
     """Load the readers in a worker process, which uses one thread and leaves Ctrl-C to its parent."""
     from multiprocessing.util import Finalize
 
     global _readers, _spool, _broken
     end_with_parent(partial(shutil.rmtree, spool, ignore_errors=True))
+    if memory is not None:
+        limit_memory(memory)
     _readers, _spool = readers, spool
     try:
         for reader in readers:

@@ -12,6 +12,7 @@ import numpy as np
 from mixed_signals.extract.encoders.base import Encoded, Output, Reader, numbered
 from mixed_signals.extract.encoders.passes import PassEncoder
 from mixed_signals.extract.encoders.pooling import POOLINGS, combine, needed, pool
+from mixed_signals.extract.hub import TRAINING
 from mixed_signals.store import Recipe, Status, UsageError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class TransformerEncoder(PassEncoder):
     @property
     def trained_on(self) -> tuple[str, ...]:
         """What a checkpoint that was trained here says of it (``training.json``)."""
-        said = self.checkpoint.json("training.json")
+        said = self.checkpoint.json(TRAINING)
         return tuple(map(str, said.get("trained_on", ()))) if isinstance(said, dict) else ()
 
     @property

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixed_signals.extract import hub
 from mixed_signals.store import UsageError
+from mixed_signals.store.cross_fits import ALIGNED
 from mixed_signals.store.files import read_json, write_json
 from mixed_signals.store.planning import differences
 from mixed_signals.store.provenance import library_versions
@@ -32,7 +33,7 @@ from mixed_signals.store.terminal import counted
 if TYPE_CHECKING:
     from mixed_signals.extract.finetune.training import Trained
 
-TRAINING, CARD, RECIPE = "training.json", "README.md", "recipe.json"
+TRAINING, CARD, RECIPE = hub.TRAINING, "README.md", "recipe.json"
 _LIBRARIES = (
     "mixed-signals",
     "torch",
@@ -54,7 +55,7 @@ def keep(
     ----------
     trained : Trained
     recipe : mapping
-        What decided how it was trained (`mixed_signals.extract.finetune.job`).
+        What decided how it was trained (`mixed_signals.extract.finetune.recipe`).
     rows : mapping
         ``trained_on``, ``train_ids`` and ``validation_ids``, lists of ids.
     working : Path
@@ -108,7 +109,7 @@ def refuse_other(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any])
     if told:
         raise UsageError(
             f"{folder}: was trained by another recipe ({told}); give the new one a name of its own (--name), or remove "
-            "the folder to train it again"
+            "all folders and feature sets of this one"
         )
 
 
@@ -121,9 +122,10 @@ def card(said: Mapping[str, Any]) -> str:
         What ``training.json`` holds.
     """
     recipe, settings = said["recipe"], said["recipe"]["settings"]
-    score = (
-        "none: no group could be spared for validation" if said["score"] is None else f"{said['score']:.4f}"
+    unread = (
+        "none of these rows could be read" if said["validation_ids"] else "no group could be spared for it"
     )
+    score = f"none: {unread}" if said["score"] is None else f"{said['score']:.4f}"
     header = {
         "library_name": "transformers",
         "tags": ["mixed-signals", recipe["modality"], "feature-extraction"],
@@ -139,6 +141,7 @@ def card(said: Mapping[str, Any]) -> str:
         "stopped on": f"{counted(len(said['validation_ids']), 'utterance')}, fingerprint {recipe['validation_rows']}",
         "labels": f"fingerprint {recipe['labels']}",
         "design": f"{recipe['design']}, training {recipe['training']}",
+        **({"feature sets": ALIGNED} if recipe.get("aligned") else {}),
         f"validation {said['measure']}": score,
         "epoch kept": f"{said['epoch']} of {said['epochs']}",
         "seed": recipe["seed"],
@@ -151,10 +154,8 @@ def card(said: Mapping[str, Any]) -> str:
         "",
         f"# {_plain(said['name'])}",
         "",
-        _plain(
-            f"A {recipe['modality']} encoder, trained by `finetune-encoders` to make vectors that tell "
-            f"{recipe['target']} apart."
-        ),
+        f"A {recipe['modality']} encoder, trained by `finetune-encoders` to make vectors that tell "
+        f"{_plain(recipe['target'])} apart.",
         "",
         *_table("", "", what),
         "",

@@ -7,7 +7,11 @@ Rows on which a training stops early count as its training rows.
 With k folds:
 
 - `three_way`: 2 k trainings. The training groups of each fold are parted in two. The encoder trained on one part makes
-  the vectors of the other, on which heads are trained, and of the test rows; then the parts change places.
+  the vectors of the other, on which heads are trained, and of the test rows; then the parts change places. Aligned,
+  heads are trained on both parts: the encoder of the other part makes the rows that trained the first one, and they are
+  brought into its frame (`mixed_signals.extract.finetune.alignment`). Test rows are made as without, by one encoder,
+  in its own frame; as the parts change places, half of the tests are of either encoder, as half of the training
+  vectors are.
 - `nested`: k (k + 1) / 2 trainings, one without each fold and one without each two. Of fold i the heads are trained on
   vectors that the encoder without i and j made of each other fold j, and tested on those that the one without i made.
 - `by_split`: one training, on the rows that the corpus says.
@@ -17,7 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -95,6 +99,9 @@ class Member:
         The rows that heads are trained and tested on; empty where the design has no folds.
     makers : tuple of (str, tuple of str)
         The name of a training, and the rows whose vectors its encoder makes.
+    anchors : tuple of tuple of str
+        Where the makers' frames are aligned with that of the first: the rows that say how, those on which each of the
+        trainings stopped early. None otherwise.
     """
 
     partition: int
@@ -102,6 +109,13 @@ class Member:
     train_ids: tuple[str, ...]
     test_ids: tuple[str, ...]
     makers: tuple[tuple[str, tuple[str, ...]], ...]
+    anchors: tuple[tuple[str, ...], ...] = ()
+
+    def needed_of(self, name: str) -> tuple[str, ...]:
+        """Return the rows whose vectors are needed of a training's encoder, anchors among them; some may repeat."""
+        if name not in dict(self.makers):
+            return ()
+        return (*dict(self.makers)[name], *(one for half in self.anchors for one in half))
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,16 @@ class Design:
     n_folds: int
     group: str | None
 
+    @property
+    def aligned(self) -> bool:
+        """Whether frames of encoders are aligned."""
+        return any(member.anchors for member in self.members)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether several encoders make the rows of one feature set."""
+        return any(len(member.makers) > 1 for member in self.members)
+
     def training(self, name: str) -> Training:
         """Return the training of a name."""
         return next(training for training in self.trainings if training.name == name)
@@ -149,7 +173,13 @@ class Design:
 
 
 def three_way(
-    rows: Rows, folds: Sequence[Fold], *, seed: int, validation: float = 0.15, group: str | None = "group"
+    rows: Rows,
+    folds: Sequence[Fold],
+    *,
+    seed: int,
+    validation: float = 0.15,
+    group: str | None = "group",
+    aligned: bool = False,
 ) -> Design:
     """Part the training groups of each fold in two: one for the encoder, one for the heads, and the other way round.
 
@@ -163,11 +193,14 @@ def three_way(
         Share of a training's rows on which it stops early, in whole groups; 0 for none.
     group : str or None
         The column that `rows.groups` came from.
+    aligned : bool
+        Whether heads are trained on the rows of both parts.
 
     Raises
     ------
     UsageError
-        If a fold has one training group only, or an encoder would be trained on one class.
+        If a fold has one training group only, or an encoder would be trained on one class; if frames are to be aligned
+        and a training has no rows on which it stops early.
     """
     trainings, members = [], []
     for fold in folds:
@@ -178,13 +211,20 @@ def three_way(
                 "heads: make fewer folds (--folds), or take --design nested"
             )
         parts = [part for _, part in mine.split(2, seed)]
+        pair = [_with_validation(f"p{p}f{fold.fold}", part, validation, seed) for p, part in enumerate(parts)]
+        test = tuple(fold.test_ids)
         for partition, (own, other) in enumerate((parts, parts[::-1])):
-            training = _training(f"p{partition}f{fold.fold}", own, validation, seed)
-            test = tuple(fold.test_ids)
-            trainings.append(training)
-            members.append(
-                Member(partition, fold.fold, tuple(other.ids), test, ((training.name, (*other.ids, *test)),))
-            )
+            maker, neighbour = pair[partition].name, pair[1 - partition].name
+            member = Member(partition, fold.fold, tuple(other.ids), test, ((maker, (*other.ids, *test)),))
+            if aligned:
+                member = replace(
+                    member,
+                    train_ids=(*other.ids, *own.ids),
+                    makers=(*member.makers, (neighbour, tuple(own.ids))),
+                    anchors=_anchors(pair),
+                )
+            members.append(member)
+        trainings += pair
     return _checked(Design("three-way", tuple(trainings), tuple(members), 2, len(folds), group), rows)
 
 
@@ -214,7 +254,7 @@ def nested(
     for left_out in without:
         excluded = {one for number in left_out for one in parts[number]}
         own = rows.select([one for one in rows.ids if one not in excluded])
-        trainings.append(_training(_without(*left_out), own, validation, seed))
+        trainings.append(_with_validation(_without(*left_out), own, validation, seed))
     members = [
         Member(
             0,
@@ -269,7 +309,9 @@ def by_split(
         )
     held = rows.ids[np.isin([str(value).lower() for value in split], VALIDATION) & (split != train)]
     said = bool(len(held)) and validation > 0
-    training = _of("train", own, tuple(held)) if said else _training("train", own, validation, seed)
+    training = (
+        _training_on("train", own, tuple(held)) if said else _with_validation("train", own, validation, seed)
+    )
     member = Member(0, 0, (), (), (("train", tuple(made)),))
     return _checked(Design("split", (training,), (member,), 1, 1, group), rows)
 
@@ -301,6 +343,11 @@ def check(design: Design, rows: Rows) -> None:
                 tainted = sum(group_of[one] in seen for one in which)
                 if tainted:
                     raise _broken(f"{place}: {name} is trained on groups of {tainted} {what}")
+        taught = {one for name, _ in member.makers for one in trainings[name].train_ids}
+        tested = {group_of[one] for one in member.test_ids}
+        tainted = sum(one in taught or group_of[one] in tested for half in member.anchors for one in half)
+        if tainted:
+            raise _broken(f"{place}: {tainted} anchors taught an encoder or are of groups that are tested")
 
 
 def _broken(said: str) -> MixedSignalsError:
@@ -312,24 +359,34 @@ def _checked(design: Design, rows: Rows) -> Design:
     return design
 
 
-def _training(name: str, own: Rows, validation: float, seed: int) -> Training:
+def _with_validation(name: str, own: Rows, validation: float, seed: int) -> Training:
     """Return a training on these rows, some of whose groups stop it early."""
     n_groups = len(set(own.groups))
     if validation <= 0 or n_groups < 2:
-        return _of(name, own, ())
+        return _training_on(name, own, ())
     classes = set(own.strata)
     for learned, held in own.split(max(2, min(round(1 / validation), n_groups)), seed):
         if len(held.ids) and set(learned.strata) == classes:
-            return _of(name, learned, tuple(held.ids))
-    return _of(name, own, ())  # held out, any group would take a class with it
+            return _training_on(name, learned, tuple(held.ids))
+    return _training_on(name, own, ())  # held out, any group would take a class with it
 
 
-def _of(name: str, learned: Rows, held: tuple[str, ...]) -> Training:
+def _training_on(name: str, learned: Rows, held: tuple[str, ...]) -> Training:
     if len(set(learned.strata)) < 2:
         raise UsageError(
             f"training {name} would learn from {len(learned.ids)} utterances of one class: make fewer folds (--folds)"
         )
     return Training(name, tuple(learned.ids), held)
+
+
+def _anchors(pair: Sequence[Training]) -> tuple[tuple[str, ...], ...]:
+    for training in pair:
+        if not training.validation_ids:
+            raise UsageError(
+                f"--align: training {training.name} has no rows on which it stops early, and frames are matched on "
+                "these: raise --validation, make fewer folds (--folds), or leave --align out"
+            )
+    return tuple(training.validation_ids for training in pair)
 
 
 def _without(*folds: int) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from mixed_signals.extract.children import cores
 from mixed_signals.extract.decoding import opened, told_end
 from mixed_signals.extract.encoders.passes import PassEncoder
+from mixed_signals.extract.finetune.ranks import ALONE, Ranks
 from mixed_signals.extract.job import clips_of, rough_lengths
 from mixed_signals.extract.media import Absent, Clip, Unreadable
 from mixed_signals.extract.reading import reading
@@ -26,6 +27,11 @@ _NEIGHBOURS = (
 class Inputs:
     """What an encoder's reader makes of a corpus: one for all trainings of an encoder.
 
+    Of several processes that train together each looks at its share of the utterances, so that looking takes no longer
+    than with one. It keeps what it reads, then or later; what falls to it in an epoch and it has not kept, it reads. So
+    an utterance is read as many times as there are processes, at most, over the first epochs; and what has no room,
+    once an epoch by one of them.
+
     Parameters
     ----------
     store : Store
@@ -39,6 +45,8 @@ class Inputs:
         Bytes that what was read may take; what has no room is read again in every epoch.
     max_seconds : float, optional
         Only so much of the beginning of each utterance's media is read.
+    ranks : Ranks
+        The processes that train together.
 
     Attributes
     ----------
@@ -55,8 +63,9 @@ class Inputs:
         timeout: float = 600.0,
         memory: int = 4 << 30,
         max_seconds: float | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.encoder, self.timeout, self.memory = encoder, timeout, memory
+        self.encoder, self.timeout, self.memory, self.ranks = encoder, timeout, memory, ranks
         self.workers = workers or max(1, cores() // 4 if encoder.device == "cpu" else cores())
         self.reasons: dict[str, str] = {}
         with_media = encoder.modality != "text"
@@ -77,7 +86,7 @@ class Inputs:
         ----------
         ids : iterable of str
         on_read : callable
-            Called for each utterance that was read.
+            Called for each utterance that was read, here.
 
         Raises
         ------
@@ -86,16 +95,19 @@ class Inputs:
         """
         ids = list(ids)
         new = [self._rows[one] for one in ids if self._rows[one] not in self._looked_at]
-        with self._reading(new) as decoded:
+        with self._reading(self.ranks.share(new)) as decoded:
             for one in decoded:
                 self._looked_at.add(one.row)
                 read = one.reads[0]
                 if reason := self._reason(read):
                     self.reasons[self._clips[one.row].utterance_id] = reason
-                elif self._kept_bytes + (size := n_bytes(read.value)) <= self.memory:
-                    self._kept[one.row] = read.value
-                    self._kept_bytes += size
+                else:
+                    self._keep(one.row, read.value)
                 on_read()
+        if new:
+            for reasons in self.ranks.all_gather(self.reasons):
+                self.reasons |= reasons
+            self._looked_at.update(new)
         return [one for one in ids if one not in self.reasons]
 
     def lengths(self, ids: Sequence[str]) -> np.ndarray:
@@ -120,8 +132,18 @@ class Inputs:
                     if reason := self._reason(one.reads[0]):
                         name = self._clips[one.row].utterance_id
                         raise MixedSignalsError(f"{name}: could be read before, and not now: {reason}")
-                    ahead[one.row] = one.reads[0].value
+                    if not self._keep(one.row, one.reads[0].value):
+                        ahead[one.row] = one.reads[0].value
                 yield [self._kept[row] if row in self._kept else ahead.pop(row) for row in batch]
+
+    def _keep(self, row: int, value: Any) -> bool:
+        """Keep what was read if there is room for it; return whether there was."""
+        size = n_bytes(value)
+        if self._kept_bytes + size > self.memory:
+            return False
+        self._kept[row] = value
+        self._kept_bytes += size
+        return True
 
     def _reading(self, rows: Sequence[int]) -> AbstractContextManager[Iterator[Decoded]]:
         if not rows:

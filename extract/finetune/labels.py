@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,15 @@ class Coding:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, labels: Labels, ids: Sequence[str], *, class_weights: bool) -> Coding:
-        """Return the coding that the rows of a training give.
+    def of(
+        cls,
+        labels: Labels,
+        ids: Sequence[str],
+        *,
+        class_weights: bool,
+        left_out: Mapping[str, str] | None = None,
+    ) -> Coding:
+        """Return the coding that the rows of a training give; those left out, and why, are told where that matters.
 
         A class weighs n / (K n_k), of n rows, n_k of them of this class, K classes that occur: each class counts alike
         (King and Zeng 2001, "Logistic Regression in Rare Events Data", Political Analysis 9; scikit-learn: balanced).
@@ -81,9 +89,13 @@ class Coding:
         values = _values(labels, ids)
         if len(set(values)) < 2:
             found = f"only {values[0]!r}" if values else "no row"
+            mend = "use fewer --folds, or another --target"
+            if left_out:
+                one, reason = next(iter(left_out.items()))
+                found += f", without {counted(len(left_out), 'row')} that cannot be read ({one}: {reason})"
+                mend = f"mend these, {mend}"
             raise MixedSignalsError(
-                f"there is nothing to tell apart in the rows of a training: {found}; use fewer --folds, or another "
-                "--target"
+                f"there is nothing to tell apart in the rows of a training: {found}; {mend}"
             )
         if labels.kind == "interval":
             numbers = np.array(values, dtype=np.float64)

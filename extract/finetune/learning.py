@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from mixed_signals.extract.finetune.labels import Labels
 from mixed_signals.extract.finetune.network import Classifier
 from mixed_signals.extract.finetune.settings import Settings
 
+T = TypeVar("T")
+
 _AHEAD = 3  # batches that are packed while the device is at work
 _KEYS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
 
 
 class Learner:
-    """A classifier with its optimiser and its rows.
+    """A classifier with its optimiser and its rows; of several processes that train together, one for each.
 
     Parameters
     ----------
@@ -35,20 +37,23 @@ class Learner:
 
     Attributes
     ----------
-    learned : dict of Parameter
+    trainable : dict of Parameter
         What is trained, by name.
     learning_rate : float
-        Of the encoder, now.
+        Of the encoder, in the last step.
     """
 
     def __init__(self, classifier: Classifier, inputs: Inputs, labels: Labels, settings: Settings) -> None:
         self.classifier, self.inputs, self.labels, self.settings = classifier, inputs, labels, settings
         self.coding, self.device = classifier.coding, torch.device(classifier.encoder.device)
-        self.learned = classifier.learned()
+        self.ranks = inputs.ranks
+        self.trainable = classifier.trainable()
         self.learning_rate = settings.learning_rate
         self._weights = torch.tensor(self.coding.weights, dtype=torch.float32, device=self.device)
-        self._optimizer = _optimizer(self.learned, settings)
+        self._optimizer = _optimizer(self.trainable, settings)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=settings.dtype == "float16")
+        # It begins with the first loss, and a process may have none.
+        self._scaler.scale(torch.zeros((), device=self.device))
 
     def set_rate(self, factor: float) -> None:
         """Set the learning rates to a share of the highest."""
@@ -62,9 +67,9 @@ class Learner:
         Parameters
         ----------
         batches : sequence of sequence of str
-            Whose gradients make the step; however it is cut into batches, each row counts the same.
+            Whose gradients make the step; however it is cut into batches and shares, each row counts the same.
         packed : iterator of Packed
-            Gives these batches.
+            Gives the `shares` of these batches.
 
         Returns
         -------
@@ -72,17 +77,18 @@ class Learner:
             The mean loss, rows weighted by class; the norm of its gradient before clipping.
         """
         self.classifier.train()
-        targets = [self._targets(batch) for batch in batches]
-        total = torch.stack([weights.sum() for _, weights in targets]).sum()
+        total = torch.stack([self._targets(batch)[1].sum() for batch in batches]).sum()
         self._optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
-        for target, weights in targets:
+        for batch in self.shares(batches):
+            target, weights = self._targets(batch)
             losses = self._losses(self.classifier(next(packed)), target)
             part = (losses * weights).sum() / total
             self._scaler.scale(part).backward()
             loss += part.detach()
+        loss = self.ranks.all_reduce_gradients(loss, list(self.trainable.values()))
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self.learned.values(), self.settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.trainable.values(), self.settings.clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return float(loss), float(norm)
@@ -97,12 +103,23 @@ class Learner:
         order = np.argsort(-self.inputs.lengths(ids), kind="stable")
         ids = [ids[row] for row in order]
         size = self.settings.batch_size
-        batches = [ids[start : start + size] for start in range(0, len(ids), size)]
-        with torch.no_grad(), closing(self.packed(batches)) as packed:
-            outputs = torch.cat([self.classifier(one) for one in packed])
+        shares = self.shares([range(len(ids))[start : start + size] for start in range(0, len(ids), size)])
+        outputs = torch.zeros(len(ids), self.coding.width, device=self.device)
+        with (
+            torch.no_grad(),
+            closing(self.packed([[ids[row] for row in share] for share in shares])) as packed,
+        ):
+            for share, one in zip(shares, packed, strict=True):
+                outputs[list(share)] = self.classifier(one)
+            outputs = self.ranks.all_reduce(outputs)
             target, weights = self._targets(ids)
             loss = float((self._losses(outputs, target) * weights).sum() / weights.sum())
-        return self.coding.score(outputs.cpu().numpy(), target.cpu().numpy()), loss
+        score = self.coding.score(outputs.cpu().numpy(), target.cpu().numpy())
+        return self.ranks.all_gather((score, loss))[0]
+
+    def shares(self, batches: Sequence[Sequence[T]]) -> list[Sequence[T]]:
+        """Return what this process takes of each batch, where that is something."""
+        return [share for batch in batches if len(share := self.ranks.share(batch))]
 
     def packed(self, batches: Sequence[Sequence[str]]) -> Generator[Packed]:
         """Yield batches as the encoder packs them, some of them ahead."""
@@ -116,12 +133,12 @@ class Learner:
                 yield ahead.popleft().result()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what was learned and what the optimiser remembers, by name."""
+        """Return what is trained and what the optimiser remembers of it, by name."""
         return {
-            **self.learned,
+            **self.trainable,
             **{
                 f"optimizer/{key}/{name}": value
-                for name, parameter in self.learned.items()
+                for name, parameter in self.trainable.items()
                 for key, value in self._optimizer.state.get(parameter, {}).items()
             },
         }
@@ -133,9 +150,9 @@ class Learner:
 
     def restore(self, tensors: Mapping[str, Tensor], scaler: dict[str, Any]) -> None:
         """Take back what `tensors` and `scaler` gave."""
-        self.take(tensors)
+        self.set_weights(tensors)
         said = self._optimizer.state_dict()
-        names = {id(parameter): name for name, parameter in self.learned.items()}
+        names = {id(parameter): name for name, parameter in self.trainable.items()}
         ordered = [names[id(one)] for group in self._optimizer.param_groups for one in group["params"]]
         said["state"] = {
             number: {key: tensors[f"optimizer/{key}/{name}"] for key in _KEYS}
@@ -145,10 +162,10 @@ class Learner:
         self._optimizer.load_state_dict(said)
         self._scaler.load_state_dict(scaler)
 
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put these in the place of what was learned."""
+    def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put these in the place of what is trained."""
         with torch.no_grad():
-            for name, parameter in self.learned.items():
+            for name, parameter in self.trainable.items():
                 parameter.copy_(tensors[name])
 
     def _targets(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -166,7 +183,7 @@ class Learner:
         return functional.cross_entropy(outputs, target, reduction="none")
 
 
-def _optimizer(learned: Mapping[str, nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
+def _optimizer(trainable: Mapping[str, nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
     """Return AdamW with a learning rate of its own for the linear layer, and no decay of biases and norms.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
@@ -176,7 +193,7 @@ def _optimizer(learned: Mapping[str, nn.Parameter], settings: Settings) -> torch
         for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
             mine = [
                 one
-                for name, one in learned.items()
+                for name, one in trainable.items()
                 if name.startswith("head.") == of_head and (one.dim() > 1) == matrices
             ]
             if mine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mixed_signals.extract.checkpoints import quiet_transformers
+from mixed_signals.extract.encoders.passes import is_no_memory
 from mixed_signals.extract.encoders.pooling import pool
 from mixed_signals.extract.finetune.labels import Coding
 from mixed_signals.extract.finetune.settings import Settings
+from mixed_signals.extract.finetune.state import saying_what_cannot_be_written
+from mixed_signals.extract.reads import fault
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.files import read_json, replacing, write_json
 
@@ -28,7 +32,8 @@ class Classifier(nn.Module):
     """The vectors that extraction would give, before any scaling to length one, with dropout and a linear layer.
 
     Where it trains, only the blocks that learn are in training mode: dropout falls there and nowhere else, and what
-    speech networks leave out or mask at random in training (LayerDrop, SpecAugment) is off.
+    speech networks leave out or mask at random in training (LayerDrop, SpecAugment) is off. Batch norms keep the
+    statistics that they came with, so that what is trained are parameters alone.
 
     Parameters
     ----------
@@ -56,20 +61,15 @@ class Classifier(nn.Module):
 
     def __init__(self, encoder: TransformerEncoder, coding: Coding, settings: Settings) -> None:
         super().__init__()
-        recipe = encoder.outputs[0].recipe
+        check_trainable(encoder, settings)
         self.encoder, self.coding, self.settings = encoder, coding, settings
-        self.pooling = recipe.pooling.partition(",")[0]
-        if recipe.layer != "last" or self.pooling not in POOLINGS:
-            raise UsageError(
-                f"--{encoder.modality} {encoder.name}: layer {recipe.layer}, pooling {self.pooling}: an encoder is "
-                f"trained at its last layer, pooled by {', '.join(POOLINGS)}: leave layer and pooling away"
-            )
+        self.pooling = _pooling(encoder)
         self.network: Any = encoder.network_
         self.dropout = nn.Dropout(settings.dropout)
-        self._lora: list[Any] = []  # in a list, so that its weights are not counted twice
-        self._learning = self._choose(blocks(self.network, encoder.n_layers))
+        self._learning, adapters = let_learn(self.network, encoder, settings)
+        self._lora = list(adapters)  # in a list, so that its weights are not counted twice
         if settings.checkpointing:
-            self._compute_twice()
+            self._checkpoint_blocks()
         self.head = nn.Linear(encoder.width, coding.width)
         nn.init.zeros_(self.head.bias)
         self.to(encoder.device)
@@ -79,22 +79,23 @@ class Classifier(nn.Module):
         """Return the outputs of the utterances that the encoder packed, float32, (N, outputs), on its device.
 
         Classes: one for each, before the softmax. Interval: the standardised value.
+
+        Raises
+        ------
+        MixedSignalsError
+            If the network cannot compute them, for another reason than memory.
         """
         device = torch.device(self.encoder.device)
-        mixed = self.settings.dtype != "float32"
-        precision = getattr(torch, self.settings.dtype) if mixed else None
         vectors, counts = [], []
         for one in packed.passes:
             tensors = one.tensors or self.encoder.collate([packed.windows[number] for number in one.windows])
             here = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-            with torch.autocast(device.type, precision, enabled=mixed):
-                states, mask = self.encoder.states(here, ("last",))
-            of_pass = states["last"]
+            of_pass, mask = self._states(here, device)
             vectors.append(pool(of_pass, mask, (self.pooling,))[:, 0])
             every = torch.full((of_pass.shape[0],), of_pass.shape[1], device=device)
             counts.append(every if mask is None else mask.sum(dim=1))
         owners = packed.owners[[number for one in packed.passes for number in one.windows]]
-        utterances = together(
+        utterances = combine_windows(
             torch.cat(vectors),
             torch.cat(counts),
             torch.from_numpy(owners).to(device),
@@ -104,15 +105,35 @@ class Classifier(nn.Module):
         outputs: Tensor = self.head(self.dropout(utterances))
         return outputs
 
+    def _states(self, tensors: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Run the network in the precision of the settings."""
+        dtype = self.settings.dtype
+        mixed = dtype != "float32"
+        try:
+            with torch.autocast(device.type, getattr(torch, dtype) if mixed else None, enabled=mixed):
+                states, mask = self.encoder.states(tensors, ("last",))
+        except Exception as error:
+            if is_no_memory(error):
+                raise
+            reason = fault(error).reason.strip().partition("\n")[0]
+            mend = "use --dtype float32" if mixed else "use another encoder"
+            raise MixedSignalsError(
+                f"--{self.encoder.modality} {self.encoder.name}: its network fails in {dtype} ({reason}): {mend}"
+            ) from error
+        return states["last"], mask
+
     def train(self, mode: bool = True) -> Self:
         """Put what learns into training mode, or all into that of evaluation."""
         super().train(False)
         self.training = mode
         for part in (*self._learning, self.dropout):
             part.train(mode)
+        for part in self.network.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.train(False)
         return self
 
-    def learned(self) -> dict[str, nn.Parameter]:
+    def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are trained, by name."""
         return {name: one for name, one in self.named_parameters() if one.requires_grad}
 
@@ -131,10 +152,10 @@ class Classifier(nn.Module):
         from safetensors.torch import save_file
 
         self.merge()
-        with quiet_transformers():
+        with quiet_transformers(), saying_what_cannot_be_written(folder):
             self._whole().save_pretrained(folder, safe_serialization=True)
         head = {name: one.detach().cpu().contiguous() for name, one in self.head.state_dict().items()}
-        with replacing(folder / HEAD) as temporary:
+        with replacing(folder / HEAD) as temporary, saying_what_cannot_be_written(folder / HEAD):
             save_file(head, temporary)
         write_json(folder / HEAD_SAID, {**asdict(self.coding), "pooling": self.pooling})
 
@@ -146,25 +167,7 @@ class Classifier(nn.Module):
         whole.get_encoder().load_state_dict(self.network.state_dict())
         return whole
 
-    def _choose(self, found: nn.ModuleList | None) -> list[nn.Module]:
-        """Let learn what the settings say; return what is in training mode where it learns."""
-        network, settings = self.network, self.settings
-        network.requires_grad_(settings.layers == "all")
-        if settings.layers == "lora":
-            self._lora.append(_with_lora(network, settings))
-        if settings.last is None:
-            return [network] if found is None else list(found)
-        where = f"--layers {settings.layers}: {self.encoder.name}"
-        if found is None:
-            raise UsageError(f"{where}: has no blocks that can be told apart; use --layers all or lora")
-        if settings.last > len(found):
-            raise UsageError(f"{where}: has only {len(found)} blocks; use last:{len(found)} or all")
-        chosen = list(found)[-settings.last :]
-        for block in chosen:
-            block.requires_grad_(True)
-        return chosen
-
-    def _compute_twice(self) -> None:
+    def _checkpoint_blocks(self) -> None:
         network = self.network
         switch = getattr(network, "activation_checkpointing_enable", network.gradient_checkpointing_enable)
         try:
@@ -173,6 +176,64 @@ class Classifier(nn.Module):
             raise UsageError(
                 f"--checkpointing: the network of {self.encoder.name} cannot compute blocks twice; leave it away"
             ) from error
+
+
+def check_trainable(encoder: TransformerEncoder, settings: Settings) -> None:
+    """Refuse an encoder that cannot be trained as is asked, as far as that shows before its network is loaded.
+
+    Raises
+    ------
+    UsageError
+        If it reads another layer than the last, pools in a way that is not trained, or has fewer blocks.
+    """
+    layer, pooling, n = encoder.outputs[0].recipe.layer, _pooling(encoder), encoder.n_layers
+    if layer != "last" or pooling not in POOLINGS:
+        raise UsageError(
+            f"--{encoder.modality} {encoder.name}: layer {layer}, pooling {pooling}: an encoder is trained at its last "
+            f"layer, pooled by {', '.join(POOLINGS)}: leave layer and pooling away"
+        )
+    if settings.last_blocks is not None and settings.last_blocks > n:
+        raise UsageError(
+            f"--layers {settings.layers}: {encoder.name}: has only {n} blocks; use last:{n} or all"
+        )
+
+
+def let_learn(
+    network: Any, encoder: TransformerEncoder, settings: Settings
+) -> tuple[list[nn.Module], tuple[Any, ...]]:
+    """Let learn of an encoder's network what the settings say, in place.
+
+    Returns
+    -------
+    list of Module
+        What is in training mode where it learns.
+    tuple
+        The adapter that LoRA put beside it, if any.
+
+    Raises
+    ------
+    UsageError
+        If the network has no blocks that can be told apart, and some of them are to learn; if peft is wanted and not
+        installed.
+    """
+    found = blocks(network, encoder.n_layers)
+    network.requires_grad_(settings.layers == "all")
+    adapters = (_with_lora(network, settings),) if settings.layers == "lora" else ()
+    if settings.last_blocks is None:
+        return [network] if found is None else list(found), adapters
+    if found is None:
+        raise UsageError(
+            f"--layers {settings.layers}: {encoder.name}: has no blocks that can be told apart; use --layers all or "
+            "lora"
+        )
+    chosen = list(found)[-settings.last_blocks :]
+    for block in chosen:
+        block.requires_grad_(True)
+    return chosen, adapters
+
+
+def _pooling(encoder: TransformerEncoder) -> str:
+    return encoder.outputs[0].recipe.pooling.partition(",")[0]
 
 
 def blocks(network: nn.Module, n: int) -> nn.ModuleList | None:
@@ -194,7 +255,7 @@ def blocks(network: nn.Module, n: int) -> nn.ModuleList | None:
     return lists[largest] if len(beside) == 1 else None
 
 
-def together(windows: Tensor, counts: Tensor, owners: Tensor, n: int, pooling: str) -> Tensor:
+def combine_windows(windows: Tensor, counts: Tensor, owners: Tensor, n: int, pooling: str) -> Tensor:
     """Make one vector of each utterance's windows, as `pooling.combine` does.
 
     Parameters
@@ -239,21 +300,35 @@ def load_head(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise MixedSignalsError(f"{folder}: has no linear layer that can be read ({error})") from error
 
 
+def lora_library() -> Any:
+    """Return peft.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
+    try:
+        import peft
+    except ImportError:
+        raise UsageError(
+            "--layers lora: peft is not installed: pip install 'mixed-signals[finetune]', or use --layers last:2"
+        ) from None
+    return peft
+
+
 def _with_lora(network: Any, settings: Settings) -> Any:
     """Put low-rank layers beside all linear ones of a network, in place.
 
     Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise UsageError(
-            "--layers lora: peft is not installed: pip install 'mixed-signals[finetune]', or use --layers last:2"
-        ) from None
-    config = LoraConfig(
+    peft = lora_library()
+    config = peft.LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.dropout,
         target_modules="all-linear",
     )
-    return get_peft_model(network, config)
+    with warnings.catch_warnings():  # of settings that are none of ours, and of what it puts right itself
+        warnings.simplefilter("ignore")
+        return peft.get_peft_model(network, config)

@@ -111,11 +111,11 @@ class Settings:
         return None
 
     @property
-    def last(self) -> int | None:
+    def last_blocks(self) -> int | None:
         """How many of the last blocks are trained; None where it is not a number of them."""
         return int(self.layers.removeprefix(_LAST)) if self.layers.startswith(_LAST) else None
 
-    def factor(self, step: int, steps: int) -> float:
+    def rate_factor(self, step: int, steps: int) -> float:
         """Return the share of the highest learning rate that a step has.
 
         Parameters
@@ -127,7 +127,7 @@ class Settings:
 
         Examples
         --------
-        >>> [round(Settings(warmup=0.4).factor(step, 5), 3) for step in range(5)]
+        >>> [round(Settings(warmup=0.4).rate_factor(step, 5), 3) for step in range(5)]
         [0.5, 1.0, 0.75, 0.5, 0.25]
         """
         rising = math.ceil(self.warmup * steps)
@@ -166,3 +166,25 @@ validation rows is kept, from which the vectors then come, not the last.
 
 PRESETS = {"default": Settings(), "study": STUDY}
 """Recipes by name."""
+
+
+def told_default(name: str) -> str:
+    """Return what a setting is where nobody says, for people; the other presets' where they differ.
+
+    Examples
+    --------
+    >>> told_default("epochs")
+    'default: 10; study: 15'
+    """
+    told = {preset: _told(getattr(recipe, name)) for preset, recipe in PRESETS.items()}
+    return "; ".join(
+        f"{preset}: {said}" for preset, said in told.items() if preset == "default" or said != told["default"]
+    )
+
+
+def _told(value: object) -> str:
+    if value is None:
+        return "all of it"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.files import replacing
@@ -55,10 +56,18 @@ class State:
     logged: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Self:
-        """Return what was written."""
-        return cls(**said)
+
+@contextmanager
+def saying_what_cannot_be_written(path: Path) -> Iterator[None]:
+    """Name the path where a disk is full: the error of safetensors is none of the system's, and names no file."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise MixedSignalsError(
+            f"{path}: cannot be written ({error}): make room on its disk; the same command goes on from there"
+        ) from error
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], state: State) -> None:
@@ -66,7 +75,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], state: State) -> None:
     from safetensors.torch import save_file
 
     ready = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, saying_what_cannot_be_written(path):
         save_file(ready, temporary, metadata={_SAID: json.dumps(asdict(state))})
 
 
@@ -83,7 +92,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], State]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            return tensors, State.of(json.loads(file.metadata()[_SAID]))
+            return tensors, State(**json.loads(file.metadata()[_SAID]))
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise MixedSignalsError(
             f"{path}: not readable as the state of a training ({error}); remove it to train from the beginning"

@@ -23,7 +23,7 @@ from mixed_signals.extract.finetune import state as states
 from mixed_signals.extract.finetune.inputs import Inputs, steps
 from mixed_signals.extract.finetune.labels import Coding, Labels
 from mixed_signals.extract.finetune.learning import Learner
-from mixed_signals.extract.finetune.logs import Log
+from mixed_signals.extract.finetune.logs import Log, NoLog
 from mixed_signals.extract.finetune.network import Classifier
 from mixed_signals.extract.finetune.settings import Settings
 from mixed_signals.extract.finetune.state import State
@@ -56,6 +56,8 @@ class Progress:
         Of the last step.
     score : float or None
         Best validation score so far.
+    measure : str
+        What the score is: macro F1 or concordance.
     rows_per_second : float
         Since it was started.
     seconds_left : float
@@ -69,6 +71,7 @@ class Progress:
     steps: int
     loss: float
     score: float | None
+    measure: str
     rows_per_second: float
     seconds_left: float
 
@@ -80,7 +83,8 @@ class Trained:
     Attributes
     ----------
     classifier : Classifier
-        With the weights of the best epoch, on its device; LoRA merged.
+        With the weights of the best epoch, on its device; LoRA merged. Of several processes that train together only
+        the first has these weights.
     score : float or None
         Validation score of the best epoch; None where there were no validation rows.
     measure : str
@@ -94,7 +98,7 @@ class Trained:
     seconds : float
         All in all, however often it was broken off.
     left_out : dict of str to str
-        Rows that could not be trained on, and why; those found in this call.
+        Rows that could not be trained on, and why.
     """
 
     classifier: Classifier
@@ -126,7 +130,7 @@ def train(
     encoder : TransformerEncoder
         Its network is loaded anew, and stays loaded with the weights that came out.
     inputs : Inputs
-        Of the same encoder's reader.
+        Of the same encoder's reader. If they are those of several processes, all of these train together.
     labels : Labels
     training : Training
         Which rows are learnt from, and on which the best epoch is chosen.
@@ -159,33 +163,32 @@ def train(
             "validation": [(one, plain(labels.values.get(one))) for one in training.validation_ids],
         }
     )
+    ranks = inputs.ranks
     tensors, state = states.read(folder / _LAST) if (folder / _LAST).exists() else ({}, State(recipe))
+    ranks.all_gather(None)  # all have read it, and nobody but the first looks into the folder again
     if state.recipe != recipe:
         raise UsageError(
             f"{folder}: holds a training of another recipe (settings, seed, rows, labels or weights); remove it, or "
             "give this one another --name"
         )
-    left_out: dict[str, str] = {}
-    rows = (training.train_ids, training.validation_ids)
-    if not state.finished:
-        rows = (tuple(inputs.look(training.train_ids)), tuple(inputs.look(training.validation_ids)))
-        there = {*rows[0], *rows[1]}
-        left_out = {
-            one: inputs.reasons[one]
-            for one in (*training.train_ids, *training.validation_ids)
-            if one not in there
-        }
-    coding = _coding(state) or Coding.of(labels, rows[0], class_weights=settings.class_weights)
+    train_ids, validation_ids = inputs.look(training.train_ids), inputs.look(training.validation_ids)
+    asked = (*training.train_ids, *training.validation_ids)
+    left_out = {one: inputs.reasons[one] for one in asked if one in inputs.reasons}
+    coding = _coding(state) or Coding.of(
+        labels, train_ids, class_weights=settings.class_weights, left_out=left_out
+    )
     with _drawing(seed, encoder.device):
         encoder.load()
         classifier = Classifier(encoder, coding, settings)
         learner = Learner(classifier, inputs, labels, settings)
         if not state.finished:
             state.coding = asdict(coding)
-            with Log(folder, state.logged, tensorboard=tensorboard) as log:
+            with Log(folder, state.logged, tensorboard=tensorboard) if ranks.leads else NoLog() as log:
                 told = on_progress or (lambda progress: None)
-                _Run(learner, training.name, folder, seed, state, log, told).go(*rows, tensors)
-    learner.take(states.read(_best(folder, state.best))[0])
+                run = _Run(learner, training.name, train_ids, validation_ids, folder, seed, state, log, told)
+                run.go(tensors)
+    if ranks.leads:
+        learner.set_weights(states.read(_best(folder, state.best))[0])
     classifier.merge()
     classifier.train(False).requires_grad_(False)
     return Trained(
@@ -207,50 +210,49 @@ class _Run:
         self,
         learner: Learner,
         name: str,
+        train_ids: Sequence[str],
+        validation_ids: Sequence[str],
         folder: Path,
         seed: int,
         state: State,
-        log: Log,
+        log: Log | NoLog,
         on_progress: Callable[[Progress], None],
     ) -> None:
-        self.learner, self.settings, self.name = learner, learner.settings, name
+        self.learner, self.settings, self.ranks = learner, learner.settings, learner.ranks
+        self.name, self.train_ids, self.validation_ids = name, train_ids, validation_ids
         self.folder, self.seed, self.state, self.log = folder, seed, state, log
         self.on_progress = on_progress
-
-    def go(self, train: Sequence[str], validation: Sequence[str], tensors: dict[str, Tensor]) -> None:
-        """Train the epochs that are left."""
-        self.train, self.validation = train, validation
-        self.steps = -(-len(train) // (self.settings.batch_size * self.settings.accumulate))
+        self.steps = -(-len(train_ids) // (self.settings.batch_size * self.settings.accumulate))
         self.began, self.rows_done, self.steps_done = time.perf_counter(), 0, 0
+
+    def go(self, tensors: dict[str, Tensor]) -> None:
+        """Train the epochs that are left, from what was written of the last one."""
         if tensors:
             self.learner.restore(tensors, self.state.scaler)
         while not self.state.finished:
             before = time.perf_counter()
             loss = self._epoch(self.state.epoch)
             self._close_epoch(loss, before)
-            self._write()
+            if self.ranks.leads:
+                self._write()
             self._report(self.steps, loss)
 
     def _epoch(self, epoch: int) -> float:
         """Train one epoch; return its mean loss."""
         settings, learner = self.settings, self.learner
-        torch.manual_seed(_seed(self.seed, epoch + 1))
-        lengths = learner.inputs.lengths(self.train)
+        torch.manual_seed(_seed(self.seed, epoch + 1) + self.ranks.number)
+        lengths = learner.inputs.lengths(self.train_ids)
         planned = [
-            [[self.train[row] for row in batch] for batch in step]
+            [[self.train_ids[row] for row in batch] for batch in step]
             for step in steps(lengths, settings.batch_size, settings.accumulate, [self.seed, epoch])
         ]
         sums = 0.0
-        with closing(learner.packed([batch for step in planned for batch in step])) as packed:
+        shares = learner.shares([batch for step in planned for batch in step])
+        with self._enough_memory(), closing(learner.packed(shares)) as packed:
             for number, step in enumerate(planned):
                 began, at, n = time.perf_counter(), epoch * self.steps + number, sum(map(len, step))
-                learner.set_rate(settings.factor(at, settings.epochs * self.steps))
-                try:
-                    loss, norm = learner.step(step, packed)
-                except Exception as error:
-                    if is_no_memory(error):
-                        raise self._no_memory() from error
-                    raise
+                learner.set_rate(settings.rate_factor(at, settings.epochs * self.steps))
+                loss, norm = learner.step(step, packed)
                 if not learner.is_sound(loss, norm):
                     raise self._nonsense(loss, norm, epoch, number)
                 sums += loss * n
@@ -267,18 +269,22 @@ class _Run:
                 self.log.say(said)
                 if number + 1 < self.steps:
                     self._report(number + 1, loss)
-        return sums / len(self.train)
+        return sums / len(self.train_ids)
 
     def _close_epoch(self, loss: float, before: float) -> None:
         """Score the epoch, and keep its weights if it is the best; say whether it was the last."""
         settings, state = self.settings, self.state
         state.epoch += 1
-        score, of_validation = self.learner.score(self.validation) if self.validation else (None, None)
+        with self._enough_memory():
+            score, of_validation = (
+                self.learner.score(self.validation_ids) if self.validation_ids else (None, None)
+            )
         state.scores.append(score)
         rank = None if score is None or of_validation is None else [score, -of_validation]
         if rank is None or state.best == 0 or rank > state.best_rank:  # by loss where scores are equal
             state.best, state.best_rank = state.epoch, rank or []
-            states.write(_best(self.folder, state.best), self.learner.learned, state)
+            if self.ranks.leads:
+                states.write(_best(self.folder, state.best), self.learner.trainable, state)
         waited = state.epoch - state.best
         state.finished = state.epoch == settings.epochs or 0 < settings.patience <= waited
         seconds = time.perf_counter() - before
@@ -317,6 +323,7 @@ class _Run:
                 steps=self.steps,
                 loss=loss,
                 score=state.scores[state.best - 1] if state.best else None,
+                measure=self.learner.coding.measure,
                 rows_per_second=self.rows_done / spent,
                 seconds_left=left,
             )
@@ -331,12 +338,19 @@ class _Run:
             f"float32; {self.folder} keeps the epochs before"
         )
 
-    def _no_memory(self) -> MixedSignalsError:
-        settings, device = self.settings, self.learner.device
-        return MixedSignalsError(
-            f"{self.name}: memory ran out on {device} with --batch-size {settings.batch_size}: halve it and double "
-            "--accumulate, which comes to the same, or add --checkpointing"
-        )
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        """Say what helps where memory runs out."""
+        try:
+            yield
+        except Exception as error:
+            if not is_no_memory(error):
+                raise
+            size, device = self.settings.batch_size, self.learner.device
+            raise MixedSignalsError(
+                f"{self.name}: memory ran out on {device} with --batch-size {size}: halve it and double --accumulate, "
+                "which comes to the same, or add --checkpointing"
+            ) from error
 
 
 def _best(folder: Path, epoch: int) -> Path:

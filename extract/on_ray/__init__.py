@@ -1,0 +1,1 @@
+"""Extraction on a Ray cluster: shards flow through Ray Data's stages, on workers that share the store's file system."""
