@@ -19,12 +19,12 @@ from mixed_signals.analysis.findings import Answer, Finding, p_value
 from mixed_signals.analysis.inference import adjust
 from mixed_signals.analysis.outputs import methods_section, write_findings, write_tables
 from mixed_signals.analysis.panel import Panel
-from mixed_signals.analysis.report.folder import check_report_folder, is_report
+from mixed_signals.analysis.report.folder import ELSEWHERE, check_report_folder, is_report
 from mixed_signals.analysis.robustness import reweighting
 from mixed_signals.analysis.study import Study, group_column
 from mixed_signals.models.intervals import FEWEST_GROUPS, FEWEST_RESAMPLED
 from mixed_signals.store import Run, Store, UsageError, load_run
-from mixed_signals.store.files import replacing
+from mixed_signals.store.files import replacing, write_json
 from mixed_signals.store.terminal import counted
 
 QUESTIONS: dict[str, Callable[[Study, Panel], Answer]] = {
@@ -61,6 +61,10 @@ ASKED_ONCE: dict[str, Callable[[Study], Answer]] = {"agreement": agreement.evalu
 
 
 ALPHA = 0.05
+_CROSS_FITTED = (
+    "Encoders were fine-tuned for each fold; its heads, those trained again and those given changed "
+    "rows, have the fold's own vectors."
+)
 _SIDE = re.compile(r"\b(above|below)\b")  # of a reference, in a verdict
 
 
@@ -190,9 +194,12 @@ def analyze(
             raise UsageError(f"--primary {name!r}: write HEAD:QUANTITY; heads: {', '.join(heads_here)}")
     tell = on_question or (lambda question: None)
     answers = []
+    overrides = _overrides(study.run)
     if against is not None:
         tell(f"{run_name} against {against}")
-        answers.append(_against(study, load_run(store, against)))
+        other = load_run(store, against)
+        answers.append(_against(study, other))
+        overrides += [f"Run {against}: {sentence}" for sentence in _overrides(other)]
     for panel in study.panels:
         for name, evaluate in asked.items():
             tell(f"{panel.head}: {name}")
@@ -217,9 +224,12 @@ def analyze(
         run=study.run,
         modalities={panel.head: panel.unimodals for panel in study.panels},
         tables=tables,
-        findings=_sorted(_qualified(adjust(_primary(answer.findings, primary)))),
-        warnings=_grouped([*_weaknesses(study), *answer.notes], heads_here),
-        methods=methods_section([_inference(study), *(each.methods for each in answers)]),
+        findings=[
+            replace(finding, overrides=tuple(overrides))
+            for finding in _sorted(_qualified(adjust(_primary(answer.findings, primary))))
+        ],
+        warnings=_grouped([*overrides, *_weaknesses(study), *answer.notes], heads_here),
+        methods=methods_section([_inference(study), overrides, *(each.methods for each in answers)]),
         folder=folder,
     )
     _write(result)
@@ -227,10 +237,13 @@ def analyze(
     place = own if report is None else Path(report)
     if not (shown and place.resolve() == own.resolve() and is_report(own)):
         shutil.rmtree(own, ignore_errors=True)  # of an earlier analysis
+    (folder / ELSEWHERE).unlink(missing_ok=True)
     if shown:
         from mixed_signals.analysis.report.page import write_report
 
         result = replace(result, report=write_report(result, study, place, clips=clips, on_step=on_step))
+        if place.resolve() != own.resolve():
+            write_json(folder / ELSEWHERE, {"report": str(place.resolve())})
     elif report is not None or not questions:
         result.warnings.append("There is no report: it shows disagreement, of which there is none to show.")
     if unknown:
@@ -373,6 +386,11 @@ def _described(study: Study, utterances: pd.DataFrame, tables: Mapping[str, pd.D
     return table
 
 
+def _overrides(run: Run) -> list[str]:
+    """Return sentences on what was overridden in a run, or is experimental in it."""
+    return [f"{said[0].upper()}{said[1:]}." for said in run.info.get("overrides", ())]
+
+
 def _weaknesses(study: Study) -> list[str]:
     """Return sentences on what weakens all findings of a study."""
     named = {
@@ -381,15 +399,14 @@ def _weaknesses(study: Study) -> list[str]:
         if panel.groups is not None
         for group in np.unique(panel.groups.astype(str))
     }
-    overridden = study.run.info.get("overrides", ())
     return [
-        *(f"{override[0].upper()}{override[1:]}." for override in overridden),
         *study.notes,
         *cautions(
             study.panels,
             len(named - {""}) or None,
             study.run.metrics,
             groups_kept_apart=study.run.info.get("group") is not None,
+            cross_fitted=study.views_by_fold,
         ),
     ]
 
@@ -405,6 +422,7 @@ def _inference(study: Study) -> list[str]:
         f"All models are tested out of fold; their outputs are averaged over seeds (trainings: {trainings}) and "
         f"{counted(n_partitions, 'partition')} into folds before anything is tested, and the spread over seeds is "
         "reported on its own.",
+        *([_CROSS_FITTED] if study.views_by_fold else []),
         f"The unit of resampling is {unit}: 95% intervals are bootstrap-t over {FEWEST_RESAMPLED} units or more "
         f"({study.resamples} resamples) [Efron 1981; Davison 1997], with fewer, and for statistics that are no "
         "functions of sums, by deleting one unit at a time with Student's t [MacKinnon 2023], and are not given below "

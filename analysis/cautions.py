@@ -13,7 +13,12 @@ from mixed_signals.store.terminal import counted
 
 
 def cautions(
-    panels: Sequence[Panel], n_groups: int | None, metrics: pd.DataFrame, *, groups_kept_apart: bool
+    panels: Sequence[Panel],
+    n_groups: int | None,
+    metrics: pd.DataFrame,
+    *,
+    groups_kept_apart: bool,
+    cross_fitted: bool = False,
 ) -> list[str]:
     """Return sentences on what weakens the findings.
 
@@ -26,8 +31,15 @@ def cautions(
         The run's metrics, sentinels among them.
     groups_kept_apart : bool
         Whether the run's folds kept groups apart.
+    cross_fitted : bool
+        Whether encoders were trained on the corpus, for each fold anew.
     """
     said = []
+    if cross_fitted:
+        said.append(
+            "Encoders were fine-tuned for each fold and are taken as they are: floors and intervals cover the training "
+            "of heads, not what encoders would make of another seed or other training rows."
+        )
     if n_groups is not None and not groups_kept_apart:
         said.append(
             "The folds share groups between training and test rows: every score may rest on who is speaking."

@@ -2,9 +2,10 @@
 
 Conventions
 -----------
-Outputs are averaged over seeds first: a seed is no observation. Two models are compared on *cells* (partition, fold,
-utterance) that both predict, and only where the two have the same folds: with other folds other rows were trained on.
-A difference is the first's score less the second's, in two ways that answer two questions:
+Outputs are averaged over seeds first: a seed is no observation. Nor is the role that half of the training rows have in
+cross-fitted features (`mixed_signals.store.cross_fits`): outputs are averaged over roles too. Two models are compared
+on *cells* (partition, fold, utterance) that both predict, and only where the two have the same folds: with other folds
+other rows were trained on. A difference is the first's score less the second's, in two ways that answer two questions:
 
 - over ``folds``: one difference for each fold of each partition, with the corrected resampled t (Nadeau and Bengio
   2003; `analysis.inference`). Would the first be better when both are trained and tested again?
@@ -221,10 +222,11 @@ def evaluate(study: Study, panel: Panel) -> Answer:
         n, n_groups, method``; `n` counts rows (utterances x partitions). A finding for each pair and measure has the
         difference over folds, and says that on the rows beside it.
     """
-    fusion = of_panel(panel, name="the fusion")
-    rivals = [of_panel(panel, model) for model in panel.unimodals]
+    roles = study.views_by_fold
+    fusion = of_panel(panel, name="the fusion", in_roles=roles)
+    rivals = [of_panel(panel, model, in_roles=roles) for model in panel.unimodals]
     after = list(dropwhile(lambda other: other is not panel, study.panels))[1:]
-    rivals += [of_panel(other, name=f"the fusion of {other.head}") for other in after]
+    rivals += [of_panel(other, name=f"the fusion of {other.head}", in_roles=roles) for other in after]
     rows, notes = [], []
     for rival in rivals:
         try:

@@ -24,9 +24,11 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, StaticFileHandler
 
+from mixed_signals.analysis.report.folder import ELSEWHERE, PAGE, run_shown
 from mixed_signals.analysis.report.helpers import Helpers, cutting, probing
 from mixed_signals.analysis.report.media import clip_file, clip_stem, locate, times_of
 from mixed_signals.store import MixedSignalsError, Store, UsageError
+from mixed_signals.store.files import read_json
 
 HOST = "127.0.0.1"
 POLICY = (
@@ -66,12 +68,16 @@ def report_folder(store: Store, run: str | None, report: Path | None = None) -> 
     Raises
     ------
     UsageError
-        If there is no such run, or no report.
+        If there is no such run, or no report of it.
     """
     if report is not None:
-        if not (report / "index.html").is_file():
-            call = f"{_analyze(store, run)} --report {report}"
+        call = f"{_analyze(store, run)} --report {report}"
+        if not (report / PAGE).is_file():
             raise UsageError(f"--report {report}: no report here; make one with: {call}")
+        if run is not None and (shown := run_shown(report)) not in (None, run):
+            raise UsageError(
+                f"--report {report}: is of run {shown}; leave --run out, or make it anew with: {call}"
+            )
         return report
     runs = store.runs()
     if run is None and len(runs) != 1:
@@ -80,7 +86,9 @@ def report_folder(store: Store, run: str | None, report: Path | None = None) -> 
     if name not in runs:
         raise UsageError(f"--run {name}: no such run in {store.path} (runs: {', '.join(runs) or 'none yet'})")
     folder = store.run_path(name, "analysis", "report")
-    if not (folder / "index.html").is_file():
+    if not (folder / PAGE).is_file():
+        if (elsewhere := folder.with_name(ELSEWHERE)).is_file():
+            return report_folder(store, name, Path(read_json(elsewhere)["report"]))
         raise UsageError(f"run {name} has no report yet; make it with: {_analyze(store, name)}")
     return folder
 

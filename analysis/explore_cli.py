@@ -25,7 +25,7 @@ def explore(
         typer.Option(help="Folder of the report, if not in the run's own folder.", show_default=False),
     ] = None,
     media_root: Annotated[
-        Path | None, typer.Option(help="Where the recordings are now, if they moved.", show_default=False)
+        str | None, typer.Option(help="Where the recordings are now, if they moved.", show_default=False)
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,

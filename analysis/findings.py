@@ -49,6 +49,8 @@ class Finding:
         Empty where it is not about a head.
     p_adjusted : float
         `p` after Holm's correction among what is primary, and Benjamini and Hochberg's among what is exploratory.
+    overrides : tuple of str
+        What was overridden in the runs that it rests on, or is experimental in them.
     """
 
     question: str
@@ -64,6 +66,7 @@ class Finding:
     verdict: str
     head: str = ""
     p_adjusted: float = math.nan
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 
     runs/<name>/analysis/
       findings.json  methods.md
+      report/  (or report.json, which says where it is)
       tables.md  (what every column means)
       tables/<table>.parquet  <table>.csv  <table>.tex
 """

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mixed_signals.analysis.panel import FUSION, Panel, check_kind
 from mixed_signals.models.intervals import group_codes, sums_by
+from mixed_signals.models.metrics import averaged_over_partitions
 from mixed_signals.store import Run, UsageError
 from mixed_signals.store.predictions import read_outcomes
 
@@ -62,12 +63,23 @@ class Predicted:
         return found
 
 
-def of_panel(panel: Panel, model: str = FUSION, name: str = "") -> Predicted:
-    """Return a model of a panel, averaged over seeds; partitions are numbered anew."""
-    P, N = panel.folds.shape
+def of_panel(panel: Panel, model: str = FUSION, name: str = "", *, in_roles: bool = False) -> Predicted:
+    """Return a model of a panel, averaged over seeds; partitions are numbered anew.
+
+    Parameters
+    ----------
+    panel : Panel
+    model, name : str
+        Which, and what verdicts call it.
+    in_roles : bool
+        Whether partitions are the roles of cross-fitted encoders (`Study.views_by_fold`): the same folds, over which
+        outputs are averaged too, so that a row counts once.
+    """
+    outputs = panel.mean(model)[None] if in_roles else panel.seed_mean(model)
+    P, N = outputs.shape[:2]
     cells = {
         "partition": np.repeat(np.arange(P), N),
-        "fold": panel.folds.ravel(),
+        "fold": panel.folds[:P].ravel(),
         "utterance_id": np.tile(panel.ids, P),
     }
     return Predicted(
@@ -76,13 +88,13 @@ def of_panel(panel: Panel, model: str = FUSION, name: str = "") -> Predicted:
         panel.classes,
         pd.DataFrame(cells),
         np.tile(panel.truth, P),
-        panel.seed_mean(model).reshape(P * N, -1),
+        outputs.reshape(P * N, -1),
         None if panel.groups is None else pd.Series(panel.groups, index=panel.ids),
     )
 
 
 def of_run(run: Run, model: str, groups: pd.Series | None = None) -> Predicted:
-    """Return a model of a run, averaged over seeds and orders of the training rows.
+    """Return a model of a run, averaged over seeds and orders of the training rows, and over roles (see `of_panel`).
 
     Parameters
     ----------
@@ -103,6 +115,8 @@ def of_run(run: Run, model: str, groups: pd.Series | None = None) -> Predicted:
         known = ", ".join(dict.fromkeys(predictions["model"].astype(str)))
         raise UsageError(f"{called(run)}: no model {model!r}; it has {known}")
     classes = () if run.kind == "interval" else run.classes
+    if run.info.get("views_by_fold"):
+        rows = averaged_over_partitions(rows, run.kind, classes)
     truth, outputs = read_outcomes(rows, run.kind, classes)
     cell = rows.groupby(["partition", "fold", "utterance_id"], sort=False).ngroup().to_numpy()
     first = np.unique(cell, return_index=True)[1]

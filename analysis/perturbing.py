@@ -3,10 +3,10 @@
 Conventions
 -----------
 Each row is predicted by the heads of the fold that tests it, never by one that saw it in training. A *change* gets the
-vectors of a fold's test rows as heads get them (normalised by group where the run was), all modalities and candidate
-feature sets side by side, and returns them changed. It is made once for each fold and partition, and every seed's head
-predicts the same changed rows, so that outputs can be averaged over seeds as those of the run are. All draws come from
-the study's seed.
+vectors of a fold's test rows as its heads get them (normalised by group where the run was; from feature sets of the
+fold's own where these are cross-fitted), all modalities and candidate feature sets side by side, and returns them
+changed. It is made once for each fold and partition, and every seed's head predicts the same changed rows, so that
+outputs can be averaged over seeds as those of the run are. All draws come from the study's seed.
 
 Ready changes: `drop`, `noise`, `permute`, `swap` and `exchange`. Of an absent modality (`drop`), gated and attention
 heads make nothing, boosted trees go the way that they learnt, and logistic, ridge and stacked ones take the mean of
@@ -25,9 +25,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixed_signals.analysis.panel import FUSION, Panel
-from mixed_signals.analysis.study import Study, group_column
+from mixed_signals.analysis.study import Study
 from mixed_signals.models import load_head
-from mixed_signals.models.material import Material, material
 from mixed_signals.store import Fold
 
 Vectors = NDArray[np.float32]
@@ -45,14 +44,14 @@ class TestRows:
     rows : array of int, shape (n,)
         Rows of the panel.
     blocks : dict of str to slice
-        Columns of each modality, all of its candidate feature sets.
+        Columns of each modality, all of its candidate feature sets in this fold.
     kinds : array of int, shape (n,)
         The class of each row; of an interval target 1 where the value is above the median of the panel, else 0.
     groups : array of int, shape (n,)
         Number of each row's group. Where the corpus has groups, a row without one is its own; where it has none, all
         rows are one group.
     every : array of float32, shape (all rows, D)
-        Vectors of all rows of the run.
+        Vectors of all rows of the run, those that the fold's heads see.
     training : array of int
         Which of these the fold is trained on.
     """
@@ -246,32 +245,26 @@ class HeldOut:
         }
 
     @cached_property
-    def _material(self) -> Material:
-        views, run = self.study.views, self.study.run
-        if not run.info.get("normalize", False):
-            return material(views, None)
-        return material(views, views[0].groups_by(group_column(run)), normalize=True)
-
-    @cached_property
     def _tested(self) -> list[tuple[TestRows, NDArray[np.intp]]]:
-        """The test rows of each fold that has some in the panel, and where they stand in the material."""
-        shared, panel, found = self._material, self.panel, []
-        place = pd.Index(shared.ids)
-        where = place.get_indexer(pd.Index(panel.ids))
-        blocks = {m: slice(each[0].start, each[-1].stop) for m, each in shared.candidates.items()}
+        """The test rows of each fold that has some in the panel, and where they stand in its material."""
+        panel, found = self.panel, []
         kinds, groups = kinds_of(panel), panel.group_numbers()
+        place = pd.Index(self.study.views[0].ids)  # the same in all views
+        where = place.get_indexer(pd.Index(panel.ids))
         for partition, fold in self.folds:
             rows = np.flatnonzero(panel.folds[partition] == fold.fold)
             if len(rows):
+                own = self.study.materials[fold.partition, fold.fold]
+                blocks = {m: slice(each[0].start, each[-1].stop) for m, each in own.candidates.items()}
                 training = place.get_indexer(pd.Index(fold.train_ids))
-                about = (blocks, kinds[rows], groups[rows], shared.X, training)
+                about = (blocks, kinds[rows], groups[rows], own.X, training)
                 found.append((TestRows(fold, partition, rows, *about), where[rows]))
         return found
 
     def parts(self) -> Iterator[tuple[TestRows, Vectors]]:
         """Give the test rows of each fold that has some in the panel, with their vectors (n, D)."""
         for about, where in self._tested:
-            yield about, self._material.X[where]
+            yield about, about.every[where]
 
     def outputs(self, about: TestRows, X: Vectors, heads: Sequence[Any] | None = None) -> NDArray[np.float64]:
         """Return what heads of a fold, all by default, say of vectors, shape (S, n, C); interval targets: C = 1."""
@@ -281,7 +274,7 @@ class HeldOut:
         for head, own in zip(heads, said, strict=True):
             names = tuple(f"{m}/{described['name']}" for m, described in head.features_.items())
             if names not in seen:
-                seen[names] = X[:, self._columns(head)]
+                seen[names] = X[:, self._columns(about.fold, head)]
             if self.panel.kind == "interval":
                 own[:, 0] = head.predict(seen[names])
             else:
@@ -290,11 +283,11 @@ class HeldOut:
                 )
         return said
 
-    def _columns(self, head: Any) -> NDArray[np.intp] | slice:
-        """Return the columns of the material that a head sees; a slice where they follow one another."""
-        found = []
+    def _columns(self, fold: Fold, head: Any) -> NDArray[np.intp] | slice:
+        """Return the columns of its fold's material that a head sees; a slice where they follow one another."""
+        found, candidates = [], self.study.materials[fold.partition, fold.fold].candidates
         for modality, described in head.features_.items():
-            mine = next(c for c in self._material.candidates[modality] if c.name == described["name"])
+            mine = next(c for c in candidates[modality] if c.name == described["name"])
             found.append(np.arange(mine.start, mine.stop))
         columns = np.concatenate(found)
         whole = columns[-1] - columns[0] + 1 == len(columns)

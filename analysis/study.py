@@ -2,7 +2,8 @@
 
 Questions that the predictions answer need the panels alone. Those that need more (a perturbed row, a head trained in
 another way) take the run's own views, folds and held-out heads from here, and get them only as they were when the run
-was made.
+was made. Where features are cross-fitted each fold has views of its own, and nothing is ever made of two folds' views
+together.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import pandas as pd
 from mixed_signals.analysis.panel import FUSION, Panel, check_kind, make_panels
 from mixed_signals.models.blocks import head_file
 from mixed_signals.models.choosing import CHOSEN
+from mixed_signals.models.material import Material, material
+from mixed_signals.models.plan import views_of_folds
 from mixed_signals.store import Fold, Run, Store, UsageError, Views, load_run
+from mixed_signals.store.views import join_several
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,23 +105,24 @@ class Study:
         """What intervals and tests are told: how many resamples to draw, and the seed."""
         return {"resamples": self.resamples, "seed": self.seed}
 
+    @property
+    def views_by_fold(self) -> bool:
+        """Whether each fold has views of its own, since features are cross-fitted."""
+        return bool(self.run.info.get("views_by_fold"))
+
     @cached_property
     def views(self) -> list[Views]:
-        """The views that the run was trained on: one, or several among which folds chose.
+        """The views that the run was trained on: one, or several among which folds chose, or one for each of `folds`.
 
         Raises
         ------
         UsageError
-            If a feature set is gone, or is another one by now; or each fold has features of its own.
+            If a feature set is gone, or is another one by now.
         """
         if self.store is None:
             raise UsageError("this run is in no store: its features are not known")
-        if self.run.info.get("views_by_fold"):
-            raise UsageError(
-                f"run {self.run.name!r} has cross-fitted features, which differ from fold to fold: nothing is trained "
-                "or perturbed anew on them"
-            )
-        described = self.run.info.get("features")
+        info = self.run.info
+        described = info.get("features")
         if described is None:
             raise UsageError(f"run {self.run.name!r} does not say which features it used; fit-heads again")
         names = {modality: about["name"].split("|") for modality, about in described.items()}
@@ -133,18 +138,41 @@ class Study:
                     raise UsageError(
                         f"feature set {key} is another one than run {self.run.name!r} was trained on; fit-heads again"
                     )
-        mine = {*self.run.predictions["utterance_id"].unique(), *self.run.info.get("never_tested", ())}
-        found = []
-        for chosen in product(*names.values()):
-            views = self.store.views(
-                **dict(zip(names, chosen, strict=True)), target=self.run.info["target"], missing="mask"
-            )
-            found.append(views.select(pd.Index(views.ids).isin(mine)))
-        return found
+        mine = {*self.run.predictions["utterance_id"].unique(), *info.get("never_tested", ())}
+        if self.views_by_fold:
+            own = {(c["partition"], c["fold"], c["modality"]): c["features"] for c in info["chosen_features"]}
+            chosen = [{m: own[fold.partition, fold.fold, m] for m in names} for fold in self.folds]
+        else:
+            chosen = [dict(zip(names, several, strict=True)) for several in product(*names.values())]
+        joined = join_several(
+            self.store.corpus,
+            [{m: self.store[f"{m}/{name}"] for m, name in several.items()} for several in chosen],
+            target=info["target"],
+        )
+        return [views.select(pd.Index(views.ids).isin(mine)) for views in joined]
+
+    def views_of(self, fold: Fold) -> list[Views]:
+        """Return the views that the heads of one of `folds` see: all, or the fold's own."""
+        seen = views_of_folds(self.views, self.folds, by_fold=self.views_by_fold)
+        place = fold.partition, fold.fold
+        return next(own for each, own in seen if (each.partition, each.fold) == place)
+
+    @cached_property
+    def materials(self) -> dict[tuple[int, int], Material]:
+        """What the heads of each (partition, fold) see, as arrays; one object where all see the same views."""
+        normalize = bool(self.run.info.get("normalize"))
+        groups = self.views[0].groups_by(group_column(self.run)) if normalize else None
+        places = [(fold.partition, fold.fold) for fold in self.folds]
+        if not self.views_by_fold:
+            return dict.fromkeys(places, material(self.views, groups, normalize=normalize))
+        return {
+            place: material(own, groups, normalize=normalize)
+            for place, own in zip(places, self.views, strict=True)
+        }
 
     @cached_property
     def folds(self) -> list[Fold]:
-        """The folds of the run.
+        """The folds of the run, the training rows of each in the corpus's order.
 
         Raises
         ------
@@ -152,9 +180,8 @@ class Study:
             If the run does not say on what its heads were trained.
         """
         table = self.run.predictions[["partition", "fold", "utterance_id"]].drop_duplicates()
-        every = np.array(
-            sorted({*table["utterance_id"], *self.run.info.get("never_tested", ())}), dtype=object
-        )
+        mine = {*table["utterance_id"], *self.run.info.get("never_tested", ())}
+        every = np.array([i for i in self.utterances.index if i in mine], dtype=object)
         tested = dict(list(table.groupby(["partition", "fold"])["utterance_id"]))
         found = []
         for about in self.run.info.get("folds", [{}]):
@@ -163,11 +190,9 @@ class Study:
                     f"run {self.run.name!r} does not say on what its heads were trained; fit-heads again"
                 )
             test = tested[about["partition"], about["fold"]].to_numpy(object)
-            train = about["trained_on"]
-            ids = (
-                every[~pd.Index(every).isin(test)] if train == "the others" else np.array(train, dtype=object)
-            )
-            found.append(Fold(about["partition"], about["fold"], ids, test))
+            others = about["trained_on"] == "the others"
+            train = ~pd.Index(every).isin(test) if others else pd.Index(every).isin(about["trained_on"])
+            found.append(Fold(about["partition"], about["fold"], every[train], test))
         return found
 
     def head_path(self, panel: Panel, model: str, fold: Fold, seed: tuple[int, int]) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from mixed_signals.models.plan import Block, Member
 from mixed_signals.models.threads import one_thread
 from mixed_signals.store import MixedSignalsError, UsageError
 from mixed_signals.store.files import replacing
+
+LIBRARIES = ("mixed-signals", "numpy", "scikit-learn", "torch", "xgboost")
+"""Whose versions the numbers of a head depend on."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def run_blocks(
     device: str = "cpu",
     memory: int = MEMORY,
     keep: Path | None = None,
+    on_ray: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Done]:
     """Fit the heads of all blocks; those that are kept already are read instead.
@@ -81,6 +86,9 @@ def run_blocks(
         Bytes that all workers together may take for what they compute.
     keep : Path, optional
         A folder for finished blocks and their heads.
+    on_ray : bool
+        Whether the work is done on the Ray cluster that this process is connected to, instead of in `n_jobs` workers;
+        `memory` is then that of each node.
     on_progress : callable, optional
         Called with the number of heads just finished.
 
@@ -96,17 +104,26 @@ def run_blocks(
     open_blocks = [block for block in blocks if block.key not in done]
     tell = on_progress or (lambda n: None)
     tell(sum(len(finished.fitted) for finished in done.values()))
-    workers = min(n_jobs, len(open_blocks)) if device == "cpu" else 1
-    share = memory // max(workers, 1)
-    for finished in _in_any_order(material, open_blocks, workers, device, share, keep):
-        done[finished.block.key] = finished
-        tell(len(finished.fitted))
+    if on_ray:
+        from mixed_signals.models.on_ray import fit_blocks
+
+        finishing = fit_blocks(material, open_blocks, device, memory)
+    else:
+        workers = min(n_jobs, len(open_blocks)) if device == "cpu" else 1
+        share = memory // max(workers, 1)
+        finishing = _in_any_order(material, open_blocks, workers, device, share, keep)
+    with closing(finishing):
+        for finished in finishing:
+            # What comes from a cluster is written here: its nodes need not see the folder.
+            kept_here = _write(keep, finished) if on_ray and keep is not None else finished
+            done[finished.block.key] = kept_here
+            tell(len(finished.fitted))
     return [done[block.key] for block in blocks]
 
 
 def _in_any_order(
     material: Material, blocks: Sequence[Block], workers: int, device: str, memory: int, keep: Path | None
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     if workers <= 1:
         with one_thread():
             for block in blocks:
@@ -127,7 +144,7 @@ def fit_block(
     began = time.perf_counter()
     weights = None
     if block.weights is not None:
-        weights = np.zeros(len(material.ids))
+        weights = np.zeros(len(material.X))
         weights[block.train] = block.weights
     try:
         choice = choose_features(material, block.train, weights) if block.choice is None else block.choice
@@ -154,7 +171,7 @@ def fit_block(
         )
         fit.head.features_ = material.features(member.subset, choice)
     finished = Done(block, choice, fitted, time.perf_counter() - began)
-    return finished if keep is None else _write(keep, finished, [fit.head for fit in fits])
+    return finished if keep is None else _write(keep, finished)
 
 
 def _predicted(material: Material, member: Member, head: BaseHead, rows: np.ndarray, X: np.ndarray) -> Fitted:
@@ -172,11 +189,12 @@ def _predicted(material: Material, member: Member, head: BaseHead, rows: np.ndar
     return Fitted(member, rows, P, gates, contributions, head.inner_loss_, head)
 
 
-def _write(keep: Path, done: Done, heads: Sequence[BaseHead]) -> Done:
+def _write(keep: Path, done: Done) -> Done:
     """Keep a finished block: its heads' files first, then, at once, what they predicted."""
     arrays: dict[str, np.ndarray] = {}
-    for number, (head, each) in enumerate(zip(heads, done.fitted, strict=True)):
-        head.save(str(keep / "heads" / each.member.stem(done.block.fold)))
+    for number, each in enumerate(done.fitted):
+        if each.head is not None:
+            each.head.save(str(keep / "heads" / each.member.stem(done.block.fold)))
         arrays |= {
             f"{number}.{name}": value
             for name in ("rows", "P", "gates", "contributions")

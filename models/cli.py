@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +12,8 @@ from mixed_signals.models.heads import HEADS, head_spec
 from mixed_signals.store.errors import UsageError
 from mixed_signals.store.terminal import (
     Debug,
+    Ray,
+    WithRay,
     interruptible,
     make_app,
     progress,
@@ -33,7 +36,7 @@ _MOST_CLASSES = 20  # of numbers that are taken for classes without a word
 app = make_app()
 
 
-@app.command()
+@app.command(cls=WithRay)
 def fit_heads(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")],
     features: Annotated[
@@ -103,6 +106,7 @@ def fit_heads(
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes. (default: all cores)")] = None,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory for training, e.g. 4G.")] = "2G",
     device: Annotated[str, typer.Option(help="Where gated heads are trained: cpu or cuda.")] = "cpu",
+    ray: Ray = None,
     allow_shared_groups: Annotated[
         bool,
         typer.Option(
@@ -123,6 +127,8 @@ def fit_heads(
     from mixed_signals.models.sweeps import default_heads
     from mixed_signals.store import Store, cross_fitted_views
 
+    if ray is not None and jobs is not None:
+        raise UsageError("--jobs: with --ray the cluster's cores say how many heads are fitted at a time")
     opened = Store.open(store)
     name = run or _next_name(opened)
     if opened.run_path(name).exists():
@@ -132,9 +138,11 @@ def fit_heads(
     named = _heads(heads, fusion)
     chosen = _features(opened, features)
     if _cross_fitted(opened, chosen):
-        if folds or split or group or partitions > 1:
+        asked = {"--folds": folds, "--split": split, "--group": group, "--partitions": partitions > 1}
+        if given := [flag for flag, value in asked.items() if value]:
             raise UsageError(
-                "--folds, --split, --group, --partitions: cross-fitted features have folds of their own"
+                f"{', '.join(given)}: cross-fitted features have folds of their own, set by finetune-encoders; leave "
+                f"{'it' if len(given) == 1 else 'them'} out"
             )
         views, made, column = cross_fitted_views(opened, _one_each(chosen), target=target, missing=missing)
         if refit:
@@ -160,11 +168,12 @@ def fit_heads(
         "refit": refit,
         "device": device,
         "n_jobs": jobs,
+        "on_ray": ray is not None,
         "memory": read_size(memory, "--memory"),
         "allow_shared_groups": allow_shared_groups,
         "allow_trained_rows": allow_trained_rows,
     }
-    _fit(opened, name, views, named or list(default_heads(first.kind)), options, restart=restart)
+    _fit(opened, name, views, named or list(default_heads(first.kind)), options, restart=restart, ray=ray)
 
 
 def main() -> None:
@@ -180,9 +189,11 @@ def _fit(
     options: dict[str, Any],
     *,
     restart: bool,
+    ray: str | None,
 ) -> None:
     from mixed_signals.models.keeping import unfinished
     from mixed_signals.models.sweeps import n_fits, sweep
+    from mixed_signals.store.cluster import connected
 
     console = stdout()
     console.print(repr(views[0]), highlight=False, markup=False, soft_wrap=True)
@@ -190,8 +201,9 @@ def _fit(
         views[0], heads, **{k: options[k] for k in ("subsets", "folds", "seeds", "orders", "refit")}
     )
     kept = f"finished parts are kept; the same command (with --run {name}) goes on"
+    cluster = nullcontext() if ray is None else connected(ray)
     with unfinished(store, name, restart=restart) as folder:
-        with interruptible(kept), progress("fitting heads", total) as advance:
+        with interruptible(kept), cluster, progress("fitting heads", total) as advance:
             run = sweep(views, heads, **options, keep=folder, on_progress=advance)
         saved = run.save(store, name)
     _print(run, saved, name)

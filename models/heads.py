@@ -29,6 +29,8 @@ class HeadKind:
         Whether it does more than put the modalities side by side: it is asked for with ``--fusion``.
     several : bool
         Whether it makes sense with two modalities or more only.
+    cpu_only : bool
+        Whether it is trained on the CPU whatever the device.
     """
 
     module: str
@@ -36,6 +38,7 @@ class HeadKind:
     regressor: str
     fusion: bool = False
     several: bool = False
+    cpu_only: bool = False
 
     def load(self, kind: str) -> type[BaseHead] | None:
         """Return the class for a kind of target, or None where there is none."""
@@ -49,7 +52,7 @@ class HeadKind:
 HEADS = {
     "logistic": HeadKind("logistic", "LogisticHead", ""),
     "ridge": HeadKind("logistic", "", "RidgeHead"),
-    "xgboost": HeadKind("boosted", "XGBoostHead", "XGBoostRegressor"),
+    "xgboost": HeadKind("boosted", "XGBoostHead", "XGBoostRegressor", cpu_only=True),
     "gated": HeadKind("gated", "GatedHead", "GatedRegressor", fusion=True),
     "gated-attention": HeadKind("attention", "GatedAttentionHead", "GatedAttentionRegressor", fusion=True),
     "mean": HeadKind("baselines", "MeanHead", "MeanRegressor", fusion=True, several=True),

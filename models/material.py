@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mixed_signals.models.base import Problem
-from mixed_signals.store import UsageError, Views
+from mixed_signals.store import Fold, UsageError, Views
 
 Subset = tuple[str, ...]
 Choice = Mapping[str, int]
@@ -80,11 +80,14 @@ class Material:
             blocks[modality] = (chosen.start, chosen.stop)
         return Problem(self.X, self.y, blocks, self.groups, self.votes, weights)
 
-    def choice_of(self, views: Views) -> Choice:
-        """Return which candidates the feature sets of some of the views are."""
+    def choices_of(
+        self, views_of_folds: Iterable[tuple[Fold, Sequence[Views]]]
+    ) -> dict[tuple[int, int], Choice]:
+        """Return which candidates the feature sets of each fold's views are, the only ones that it sees."""
         names = {modality: [c.name for c in found] for modality, found in self.candidates.items()}
         return {
-            modality: names[modality].index(views.sources[modality].name) for modality in views.modalities
+            (fold.partition, fold.fold): {m: names[m].index(views.sources[m].name) for m in views.modalities}
+            for fold, (views,) in views_of_folds
         }
 
     def features(self, subset: Iterable[str], choice: Choice) -> dict[str, dict[str, str]]:

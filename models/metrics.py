@@ -27,7 +27,7 @@ from mixed_signals.models.areas import auroc as auroc
 from mixed_signals.models.areas import mean_areas
 from mixed_signals.models.intervals import Interval, blocks_jackknife, sums_by, sums_interval
 from mixed_signals.models.measures import MEASURES, indicators
-from mixed_signals.store.predictions import METRIC_COLUMNS, read_outcomes
+from mixed_signals.store.predictions import KEYS, METRIC_COLUMNS, probability_columns, read_outcomes
 
 SPREAD = {
     "nominal": ("accuracy", "log loss"),
@@ -112,6 +112,48 @@ def seed_spread(predictions: pd.DataFrame, kind: str, classes: tuple[str, ...]) 
             values = pd.Series(measure.function(sums_by(training, measure.columns)[whole]))
             found.append((table["model"].iloc[0], metric, len(values), values.mean(), values.std()))
     return pd.DataFrame(found, columns=["model", "metric", "n_seeds", "mean", "sd"])
+
+
+def averaged_over_partitions(predictions: pd.DataFrame, kind: str, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Return predictions in one partition, each training's outputs averaged over the partitions that there were.
+
+    For folds that are tested in several partitions because encoder and heads change places: their probabilities (of an
+    interval target: values) are averaged before they are scored.
+
+    Parameters
+    ----------
+    predictions, kind, classes
+        As for `score`.
+
+    Returns
+    -------
+    DataFrame
+        A row for each utterance, model, fold, seed and order; without ``label_pred``, which averages may change. Of a
+        model that has not each seed and order in each fold (``chosen``, where heads of some folds depend on no seed)
+        these are averaged first, so that each partition counts the same.
+    """
+    outputs = ["y_pred"] if kind == "interval" else probability_columns(classes)
+    truth = "y_true" if kind == "interval" else "label_true"
+    columns = {truth: "first"} | dict.fromkeys(outputs, "mean")
+
+    def without(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+        keys = [name for name in KEYS if name not in names]
+        return table.groupby(keys, sort=False).agg(columns).reset_index().assign(**dict.fromkeys(names, 0))
+
+    tables = [
+        table if _each_training_everywhere(table) else without(table, "seed", "order")
+        for table in _models(predictions)
+    ]
+    return without(pd.concat(tables, ignore_index=True), "partition")
+
+
+def _each_training_everywhere(table: pd.DataFrame) -> bool:
+    """Return whether a model has each of its trainings in each of its folds."""
+    cells = table[["partition", "fold", "seed", "order"]].drop_duplicates()
+    folds, trainings = (
+        cells[names].drop_duplicates() for names in (["partition", "fold"], ["seed", "order"])
+    )
+    return len(cells) == len(folds) * len(trainings)
 
 
 def _models(predictions: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -248,9 +248,23 @@ def check_weights(weights: Mapping[tuple[int, int], pd.Series], folds: Sequence[
 
 
 def shared_groups(
-    folds: Sequence[Fold], ids: np.ndarray, groups: np.ndarray | None, *, allowed: bool
+    views_of_folds: Sequence[tuple[Fold, Sequence[Views]]],
+    ids: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    allowed: bool,
 ) -> list[str]:
     """Refuse folds that have rows of one group on both sides; return what has to be said where that is allowed.
+
+    What trained an encoder of a fold's vectors is trained on, as what trains its heads is.
+
+    Parameters
+    ----------
+    views_of_folds : sequence of (Fold, sequence of Views)
+        Each fold, and all views that its heads may see.
+    ids, groups : ndarray of str, shape (N,)
+        The group of each utterance; None where there are none.
+    allowed : bool
 
     Raises
     ------
@@ -261,8 +275,11 @@ def shared_groups(
         return []
     by_id = dict(zip(ids, groups, strict=True))
     tainted, names = set[str](), set[str]()
-    for fold in folds:
+    for fold, several in views_of_folds:
+        taught = _taught(fold, several)
         trained = {by_id[i] for i in fold.train_ids}
+        if taught.isdisjoint(fold.test_ids):  # else `trained_rows` has its say
+            trained |= {by_id[i] for i in taught.intersection(by_id)}
         shared = [i for i in fold.test_ids if by_id[i] in trained]
         tainted.update(shared)
         names.update(by_id[i] for i in shared)
@@ -276,6 +293,23 @@ def shared_groups(
             "mixed_signals.store.folds (fit-heads --group), or say --allow-shared-groups"
         )
     return [f"{said} (--allow-shared-groups)"]
+
+
+def views_of_folds(
+    views: Sequence[Views], folds: Sequence[Fold], *, by_fold: bool
+) -> list[tuple[Fold, list[Views]]]:
+    """Return each fold with the views that its heads may see: all of them, or ``views[i]`` for ``folds[i]``.
+
+    Raises
+    ------
+    UsageError
+        If each fold is to have views of its own, and there are not as many.
+    """
+    if not by_fold:
+        return [(fold, list(views)) for fold in folds]
+    if len(views) != len(folds):
+        raise UsageError(f"views by fold: {len(views)} views for {len(folds)} folds; give one for each")
+    return [(fold, [own]) for fold, own in zip(folds, views, strict=True)]
 
 
 def trained_rows(views_of_folds: Sequence[tuple[Fold, Sequence[Views]]], *, allowed: bool) -> list[str]:
@@ -297,9 +331,7 @@ def trained_rows(views_of_folds: Sequence[tuple[Fold, Sequence[Views]]], *, allo
     """
     found = set[str]()
     for fold, several in views_of_folds:
-        seen = {*fold.train_ids, *fold.test_ids}
-        taught = frozenset[str]().union(*(views.trained_for(seen) for views in several))
-        found |= taught.intersection(fold.test_ids)
+        found |= _taught(fold, several).intersection(fold.test_ids)
     if not found:
         return []
     tainted = sorted(found)
@@ -313,3 +345,9 @@ def trained_rows(views_of_folds: Sequence[tuple[Fold, Sequence[Views]]], *, allo
             "--allow-trained-rows"
         )
     return [f"{said} (--allow-trained-rows)"]
+
+
+def _taught(fold: Fold, several: Sequence[Views]) -> frozenset[str]:
+    """Return the utterances that trained an encoder of any vector that a fold's heads are trained or tested on."""
+    seen = {*fold.train_ids, *fold.test_ids}
+    return frozenset[str]().union(*(views.trained_for(seen) for views in several))

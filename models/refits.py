@@ -11,15 +11,15 @@ halved
     Where there is one feature set: two models of one modality that share no feature. The columns are split in two at
     random.
 
-All take the whole recipe again, the choices inside the training rows with it. Folds are those of a sweep, which has
-checked them.
+All take the whole recipe again, the choices inside the training rows with it. Folds are those of a sweep; one that had
+views of its own (cross-fitted features) has them here too.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,18 @@ from mixed_signals.models.blocks import Done, run_blocks
 from mixed_signals.models.gathering import predictions_table, tested_heads
 from mixed_signals.models.heads import head_spec
 from mixed_signals.models.intervals import group_codes
-from mixed_signals.models.material import Candidate, Material, Subset, groups_named, material
-from mixed_signals.models.plan import Block, check_folds, named_subsets, plan, trained_rows
+from mixed_signals.models.material import Candidate, Choice, Material, Subset, groups_named, material
+from mixed_signals.models.plan import (
+    Block,
+    check_folds,
+    named_subsets,
+    plan,
+    trained_rows,
+    views_of_folds,
+)
 from mixed_signals.store import Fold, UsageError, Views
+
+Choices = Mapping[tuple[int, int], Choice]
 
 HALVES = ("a", "b")
 _DRAWS = 100  # of a bag, before it is given up
@@ -44,6 +53,7 @@ def bagged(
     subsets: str | Sequence[Subset],
     folds: Sequence[Fold],
     *,
+    views_by_fold: bool = False,
     n_bags: int = 10,
     group: str | None = "group",
     normalize: bool = False,
@@ -67,6 +77,8 @@ def bagged(
         Its name, with settings where wanted; a seeded one has ``random_state=0`` in all bags.
     subsets : "all" or sequence of tuples
     folds : sequence of Fold
+    views_by_fold : bool
+        As for `sweep`.
     n_bags : int
         At least 2.
     group : str or None
@@ -86,20 +98,31 @@ def bagged(
     Raises
     ------
     UsageError
-        If the head, a subset or a fold is unknown or wrong, or no bag with all classes and modalities can be drawn.
+        If the head, a subset or a fold is unknown or wrong, a test row taught an encoder, or no bag with all classes
+        and modalities can be drawn.
     """
     if n_bags < 2:
         raise UsageError(f"n_bags: at least 2, not {n_bags}")
-    first, whole = _begun(views, folds, group, normalize)
+    begun = _begun(views, folds, group, normalize, views_by_fold)
+    whole, first = begun.material, begun.seen[0][1][0]
     spec, chosen = head_spec(head), named_subsets(whole.modalities, subsets)
     codes = group_codes(groups_named(first, group), len(first))
-    bags = _Bags(first, codes, seed)
+    bags = [_Bags(several[0], codes, seed) for _, several in begun.seen]
     blocks: list[Block] = []
     numbers: list[int] = []
     for bag in range(n_bags):
-        drawn = [bags.draw(fold, bag) for fold in folds]
-        weights = {(fold.partition, fold.fold): counts for fold, counts in drawn}
-        made = plan(whole, [spec], chosen, [f for f, _ in drawn], (0,), 1, refit=False, weights=weights)
+        drawn = [own.draw(fold, bag) for own, fold in zip(bags, folds, strict=True)]
+        made = plan(
+            whole,
+            [spec],
+            chosen,
+            [fold for fold, _ in drawn],
+            (0,),
+            1,
+            refit=False,
+            weights={(fold.partition, fold.fold): counts for fold, counts in drawn},
+            choices=begun.choices,
+        )
         blocks += [replace(block, part=len(blocks) + number) for number, block in enumerate(made)]
         numbers += [bag] * len(made)
     done = run_blocks(whole, blocks, n_jobs=_workers(n_jobs), memory=memory, on_progress=on_progress)
@@ -147,16 +170,16 @@ def by_feature_set(
     UsageError
         If the head, a modality or a fold is unknown or wrong, or a modality has a single feature set.
     """
-    whole, named = _material_of(views, modalities, folds, group, normalize)
+    whole = _begun(views, folds, group, normalize).material
     parts: dict[str, tuple[Candidate, ...]] = {}
-    for modality in named:
+    for modality in _single(whole, modalities):
         sets = whole.candidates[modality]
         if len(sets) < 2:
             raise UsageError(
                 f"{modality} has one feature set ({sets[0].name}): there is no other to set beside it"
             )
         parts |= {f"{modality}.{number}": (each,) for number, each in enumerate(sets, start=1)}
-    return _fitted(replace(whole, candidates=parts), head, folds, seeds, n_jobs, memory, on_progress)
+    return _fitted(replace(whole, candidates=parts), None, head, folds, seeds, n_jobs, memory, on_progress)
 
 
 def halved(
@@ -165,6 +188,7 @@ def halved(
     modalities: Sequence[str],
     folds: Sequence[Fold],
     *,
+    views_by_fold: bool = False,
     seeds: Sequence[int] = (0,),
     group: str | None = "group",
     normalize: bool = False,
@@ -178,18 +202,21 @@ def halved(
     Parameters
     ----------
     views : Views, or several
-        As for `sweep`. Of several feature sets of a modality each half chooses for itself, in each training fold.
+        As for `sweep`. Of several feature sets of a modality each half chooses for itself, in each training fold,
+        unless `views_by_fold`.
     head : str
         Its name, with settings where wanted.
     modalities : sequence of str
         Which to halve; each by itself.
     folds : sequence of Fold
+    views_by_fold : bool
+        As for `sweep`.
     seeds : sequence of int
         Of the heads, as for `sweep`.
     group, normalize
         As for `sweep`.
     seed : int
-        Of the split. A modality is split alike whichever others are named.
+        Of the split. A modality is split alike whichever others are named, and so are its feature sets of one width.
     n_jobs, memory, on_progress
         As for `sweep`; it fits ``2 * len(modalities)`` heads for each fold and seed.
 
@@ -201,26 +228,27 @@ def halved(
     Raises
     ------
     UsageError
-        If the head, a modality or a fold is unknown or wrong, or a modality has a single column.
+        If the head, a modality or a fold is unknown or wrong, a test row taught an encoder, or a modality has a single
+        column, or two that say the same.
     """
-    whole, named = _material_of(views, modalities, folds, group, normalize)
-    return _fitted(_halves(whole, named, seed), head, folds, seeds, n_jobs, memory, on_progress)
+    begun = _begun(views, folds, group, normalize, views_by_fold)
+    named = _single(begun.material, modalities)
+    halves, choices = _halves(begun.material, named, seed), begun.choices
+    if choices is not None:
+        choices = {
+            place: {f"{m}.{half}": own[m] for m in named for half in HALVES} for place, own in choices.items()
+        }
+    return _fitted(halves, choices, head, folds, seeds, n_jobs, memory, on_progress)
 
 
-def _material_of(
-    views: Views | Sequence[Views],
-    modalities: Sequence[str],
-    folds: Sequence[Fold],
-    group: str | None,
-    normalize: bool,
-) -> tuple[Material, list[str]]:
-    """Return the material of views, and the modalities that are named, checked."""
-    _, whole = _begun(views, folds, group, normalize)
-    return whole, [name for (name,) in named_subsets(whole.modalities, [(name,) for name in modalities])]
+def _single(whole: Material, modalities: Sequence[str]) -> list[str]:
+    """Return the modalities that are named, checked."""
+    return [name for (name,) in named_subsets(whole.modalities, [(name,) for name in modalities])]
 
 
 def _fitted(
     parts: Material,
+    choices: Choices | None,
     head: str,
     folds: Sequence[Fold],
     seeds: Sequence[int],
@@ -230,19 +258,33 @@ def _fitted(
 ) -> pd.DataFrame:
     """Return the predictions of a head that is fitted to each part of the features by itself."""
     spec, subsets = head_spec(head), [(part,) for part in parts.modalities]
-    blocks = plan(parts, [spec], subsets, folds, seeds, 1, refit=False)
+    blocks = plan(parts, [spec], subsets, folds, seeds, 1, refit=False, choices=choices)
     done = run_blocks(parts, blocks, n_jobs=_workers(n_jobs), memory=memory, on_progress=on_progress)
     return predictions_table(parts, tested_heads(done, [spec], subsets), {})
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What is fitted again: each fold with its views, their arrays, and which candidates a fold sees if not all."""
+
+    seen: list[tuple[Fold, list[Views]]]
+    material: Material
+    choices: Choices | None
+
+
 def _begun(
-    views: Views | Sequence[Views], folds: Sequence[Fold], group: str | None, normalize: bool
-) -> tuple[Views, Material]:
+    views: Views | Sequence[Views],
+    folds: Sequence[Fold],
+    group: str | None,
+    normalize: bool,
+    views_by_fold: bool = False,
+) -> _Begun:
     several = [views] if isinstance(views, Views) else list(views)
     check_folds(folds, several[0].ids)
-    trained_rows([(fold, several) for fold in folds], allowed=False)
-    groups = groups_named(several[0], group)
-    return several[0], material(several, groups, normalize=normalize)
+    seen = views_of_folds(several, folds, by_fold=views_by_fold)
+    trained_rows(seen, allowed=False)
+    shared = material(several, groups_named(several[0], group), normalize=normalize)
+    return _Begun(seen, shared, shared.choices_of(seen) if views_by_fold else None)
 
 
 def _workers(n_jobs: int | None) -> int:
@@ -298,11 +340,13 @@ def _halves(whole: Material, modalities: Sequence[str], seed: int) -> Material:
     candidates: dict[str, Any] = {}
     start = 0
     for modality in modalities:
-        rng = np.random.default_rng([seed, 0, zlib.crc32(modality.encode())])
         split = []
         for whole_set in whole.candidates[modality]:
-            if whole_set.stop - whole_set.start < len(HALVES):
-                raise UsageError(f"{modality} ({whole_set.name}) has one column, which has no halves")
+            if _says_one_number(whole.X[:, whole_set.start : whole_set.stop]):
+                raise UsageError(
+                    f"{modality} ({whole_set.name}) has one column, or two that say the same: no halves"
+                )
+            rng = np.random.default_rng([seed, 0, zlib.crc32(modality.encode())])
             drawn = rng.permutation(np.arange(whole_set.start, whole_set.stop))
             split.append((whole_set, np.array_split(drawn, len(HALVES))))
         for number, half in enumerate(HALVES):
@@ -313,3 +357,11 @@ def _halves(whole: Material, modalities: Sequence[str], seed: int) -> Material:
                 start = made[-1].stop
             candidates[f"{modality}.{half}"] = tuple(made)
     return replace(whole, X=whole.X[:, np.concatenate(columns)], candidates=candidates)
+
+
+def _says_one_number(block: np.ndarray) -> bool:
+    """Return whether columns are one, or two of which one follows from the other, as log-odds of two classes do."""
+    if block.shape[1] != len(HALVES):
+        return block.shape[1] < len(HALVES)
+    there = block[np.isfinite(block).all(axis=1)].astype(np.float64)
+    return bool(np.linalg.matrix_rank(there - there.mean(axis=0), rtol=1e-5) < len(HALVES))

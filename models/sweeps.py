@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from mixed_signals.models.base import MEMORY
-from mixed_signals.models.blocks import Done, run_blocks
+from mixed_signals.models.blocks import LIBRARIES, Done, run_blocks
 from mixed_signals.models.gathering import add_chosen, gates_table, predictions_table, tested_heads
 from mixed_signals.models.heads import HeadSpec, head_spec
 from mixed_signals.models.keeping import KeptHead, check_call
 from mixed_signals.models.material import Material, Subset, fingerprint, groups_named, material
-from mixed_signals.models.metrics import score, seed_spread
+from mixed_signals.models.metrics import averaged_over_partitions, score, seed_spread
 from mixed_signals.models.plan import (
     check_folds,
     check_weights,
@@ -25,13 +25,13 @@ from mixed_signals.models.plan import (
     plan,
     shared_groups,
     trained_rows,
+    views_of_folds,
 )
 from mixed_signals.models.sentinels import group_majority, majority
 from mixed_signals.store import Fold, Run, UsageError, Views
 from mixed_signals.store import folds as make_folds
+from mixed_signals.store.cross_fits import alignment_notes
 from mixed_signals.store.provenance import library_versions
-
-_LIBRARIES = ("mixed-signals", "numpy", "scikit-learn", "torch", "xgboost")
 
 
 def default_heads(kind: str) -> tuple[str, ...]:
@@ -55,6 +55,7 @@ def sweep(
     weights: Mapping[tuple[int, int], pd.Series] | None = None,
     device: str = "cpu",
     n_jobs: int | None = None,
+    on_ray: bool = False,
     memory: int = MEMORY,
     keep: Path | None = None,
     allow_shared_groups: bool = False,
@@ -79,7 +80,7 @@ def sweep(
         Seeds of the heads; they never change the folds. Heads that do not depend on one are fitted with the first.
     views_by_fold : bool
         Whether ``folds[i]`` is trained and tested on ``views[i]`` and no other: cross-fitted features, from
-        `mixed_signals.store.cross_fitted_views`.
+        `mixed_signals.store.cross_fitted_views`. Outputs are averaged over partitions before they are scored.
     orders : int
         How many orders of the training rows each seed is trained in. An order also decides which training rows are held
         out for early stopping.
@@ -100,8 +101,11 @@ def sweep(
         Where heads are trained that can be trained elsewhere than on the CPU: ``"cpu"``, ``"cuda"``.
     n_jobs : int, optional
         Worker processes of one thread each; one for each core by default.
+    on_ray : bool
+        Whether the Ray cluster that this process is connected to (`mixed_signals.store.cluster.connected`) fits the
+        heads, instead of workers here. The numbers are the same.
     memory : int
-        Bytes that the workers together may take for what they compute.
+        Bytes that the workers together, or the tasks of one node, may take for what they compute.
     keep : Path, optional
         A folder for finished blocks: a sweep that is interrupted goes on from there.
     allow_shared_groups, allow_trained_rows : bool
@@ -128,7 +132,7 @@ def sweep(
     specs = [head_spec(name) for name in (default_heads(first.kind) if heads is None else heads)]
     for spec in specs:
         spec.cls(first.kind)
-    _check_device(device)
+    _check_device(device, on_ray=on_ray)
     chosen_subsets = named_subsets(first.modalities, subsets)
     _check_numbers(specs, seeds, orders)
     folds = list(folds if folds is not None else make_folds(first, group=group))
@@ -138,24 +142,23 @@ def sweep(
         raise UsageError(
             "weights are given for each fold, and refit fits on all rows: leave one of the two out"
         )
-    if views_by_fold and len(several) != len(folds):
-        raise UsageError(f"views by fold: {len(several)} views for {len(folds)} folds; give one for each")
+    seen = views_of_folds(several, folds, by_fold=views_by_fold)
     if views_by_fold and refit:
         raise UsageError(
             "features differ from fold to fold, so that no head can be fitted on all rows (refit)"
         )
     checked = None if weights is None else check_weights(weights, folds)
-    seen = [(fold, [several[i]] if views_by_fold else several) for i, fold in enumerate(folds)]
     overrides = [
-        *shared_groups(folds, first.ids, groups, allowed=allow_shared_groups),
+        *shared_groups(seen, first.ids, groups, allowed=allow_shared_groups),
         *trained_rows(seen, allowed=allow_trained_rows),
+        *alignment_notes(one.key for each in several for one in each.sources.values() if one.aligned),
     ]
     if normalize:
         overrides.append(
             f"features are normalised by {group or 'group'} over all its rows, tested ones among them: transductive"
         )
     shared = material(several, groups, normalize=normalize)
-    assigned = {(f.partition, f.fold): shared.choice_of(v) for f, (v,) in seen} if views_by_fold else None
+    assigned = shared.choices_of(seen) if views_by_fold else None
     blocks = plan(
         shared, specs, chosen_subsets, folds, seeds, orders, refit=refit, weights=checked, choices=assigned
     )
@@ -177,7 +180,7 @@ def sweep(
             *(part for f in folds for part in (f.partition, f.fold, f.train_ids, f.test_ids))
         ),
         "weights": None if checked is None else fingerprint(*(p for item in checked.items() for p in item)),
-        "versions": library_versions(_LIBRARIES),
+        "versions": library_versions(LIBRARIES),
     }
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
@@ -191,6 +194,7 @@ def sweep(
         device=device,
         memory=memory,
         keep=keep,
+        on_ray=on_ray,
         on_progress=on_progress,
     )
     trained = time.perf_counter() - started
@@ -203,7 +207,8 @@ def sweep(
     if choose:
         predictions, choices = add_chosen(predictions, tested, [spec.name for spec in specs])
     by_id = None if groups is None else dict(zip(first.ids, groups, strict=True))
-    metrics = score(predictions, first.kind, first.classes, by_id)
+    told = first.kind, first.classes
+    scored = averaged_over_partitions(predictions, *told) if views_by_fold else predictions
     info = {
         **call,
         "n_utterances": len(first),
@@ -216,7 +221,7 @@ def sweep(
         "folds": [_described(fold, first.ids) for fold in folds],
         "chosen_features": _chosen_features(shared, done),
         "chosen_heads": [] if choices is None else choices.to_dict("records"),
-        "seed_spread": seed_spread(predictions, first.kind, first.classes).to_dict("records"),
+        "seed_spread": seed_spread(scored, *told).to_dict("records"),
         "seconds": round(time.perf_counter() - started, 2),
         "seconds_of_training": round(trained, 2),
         "seconds_by_head": _seconds(done),
@@ -225,7 +230,7 @@ def sweep(
     return Run(
         predictions=predictions,
         gates=gates_table(shared, tested),
-        metrics=metrics,
+        metrics=score(scored, *told, by_id),
         info=info,
         heads=_heads(done, keep),
     )
@@ -259,9 +264,13 @@ def _check_numbers(specs: Sequence[HeadSpec], seeds: Sequence[int], orders: int)
         raise UsageError(f"orders: at least 1, not {orders}")
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: str, *, on_ray: bool) -> None:
     if device == "cpu":
         return
+    if on_ray:
+        from mixed_signals.models.on_ray import check_device
+
+        return check_device(device)
     import torch
 
     if not (device.partition(":")[0] == "cuda" and torch.cuda.is_available()):

@@ -61,7 +61,11 @@ def choice_lines(run: Run) -> list[Text]:
     kinds = [("chosen_features", "modality"), ("chosen_heads", "modalities")]
     if run.info.get("views_by_fold"):
         kinds.pop(0)
-        lines.append(Text("each fold has cross-fitted features of its own"))
+        lines.append(
+            Text(
+                "each fold has cross-fitted features of its own, on rows and folds that finetune-encoders set"
+            )
+        )
     for kind, key in kinds:
         chosen: dict[str, Counter[str]] = {}
         for choice in run.info.get(kind, ()):
@@ -75,7 +79,27 @@ def choice_lines(run: Run) -> list[Text]:
 
 
 def row_lines(run: Run) -> list[Text]:
-    """Return how many rows models were scored on, where that is not the same for all."""
+    """Return what weakens all scores: tested rows of one class, rows that are not the same for all models."""
+    return [*_one_class(run), *_other_rows(run)]
+
+
+def _one_class(run: Run) -> list[Text]:
+    """Return a warning where all tested rows have one class: a head that always says it is scored 1."""
+    if run.kind not in ("nominal", "ordinal"):
+        return []
+    labels = run.predictions.drop_duplicates("utterance_id")["label_true"]
+    if labels.nunique() != 1:
+        return []
+    told = f"all {len(labels):,} tested rows are of one class ({labels.iloc[0]}): accuracy and F1 say only how often "
+    return [
+        Text(
+            f"{told}it is named, and AUROC is undefined (-); test on rows of other classes too",
+            style="yellow",
+        )
+    ]
+
+
+def _other_rows(run: Run) -> list[Text]:
     rows = run.metrics[run.metrics["modalities"] != ""].drop_duplicates("modalities")
     if rows["n"].nunique() < 2:
         return []

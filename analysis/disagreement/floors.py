@@ -98,7 +98,7 @@ def repeated_panel(study: Study, panel: Panel) -> Repeated:
 
     subsets = [*((m,) for m in panel.unimodals), panel.unimodals]
     try:
-        given = {**recipe(study), "n_bags": N_BAGS, "seed": study.seed}
+        given = {**recipe(study), "views_by_fold": study.views_by_fold, "n_bags": N_BAGS, "seed": study.seed}
         predictions = bagged(study.views, panel.head, subsets, study.folds, **given)
     except UsageError as error:
         return Repeated(why=f"{what} could not be measured: {error}")

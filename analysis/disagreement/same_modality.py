@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,6 @@ from mixed_signals.analysis.disagreement.distances import Values, distances
 from mixed_signals.analysis.disagreement.floors import Pair, Repeated, aligned, lined_up, recipe
 from mixed_signals.analysis.panel import FUSION, Panel
 from mixed_signals.analysis.study import Study
-from mixed_signals.store import Views
 from mixed_signals.store.errors import UsageError
 
 FEATURE_SETS, HALVES = "feature sets", "halves"
@@ -100,14 +100,14 @@ def same_modality(study: Study, panel: Panel) -> SameModality:
     seeds = sorted({seed for seed, _ in panel.seeds})
     tables, sets, whys = [], {}, []
     for modality in panel.unimodals:
-        given = {**recipe(study), "seeds": seeds}
+        given: dict[str, Any] = {**recipe(study), "seeds": seeds}
         try:
-            own = feature_sets(study.views, modality)
+            own = feature_sets(study, modality)
             if len(own) > 1:
                 tables.append(by_feature_set(study.views, panel.head, [modality], study.folds, **given))
                 sets[modality] = own
             else:
-                given["seed"] = study.seed
+                given |= {"views_by_fold": study.views_by_fold, "seed": study.seed}
                 tables.append(halved(study.views, panel.head, [modality], study.folds, **given))
         except UsageError as error:
             whys.append(str(error))
@@ -124,6 +124,7 @@ def same_modality(study: Study, panel: Panel) -> SameModality:
     return SameModality(lined, {m: some for m, some in models.items() if some}, sets, why)
 
 
-def feature_sets(views: list[Views], modality: str) -> tuple[str, ...]:
-    """Return the names of a modality's feature sets among which a run chose."""
+def feature_sets(study: Study, modality: str) -> tuple[str, ...]:
+    """Return the names of a modality's feature sets among which a fold of the run could choose."""
+    views = study.views[:1] if study.views_by_fold else study.views
     return tuple(dict.fromkeys(each.features[modality]["name"] for each in views))

@@ -105,11 +105,16 @@ def canvas(
     Raises
     ------
     UsageError
-        If there are not as many axes as panels.
+        If there are not as many axes as panels, or there is no such style.
     """
     with ExitStack() as stack:
         if style is not None:
-            stack.enter_context(style_context(style))
+            try:
+                stack.enter_context(style_context(style))
+            except OSError as error:
+                raise UsageError(
+                    f"style={style!r}: matplotlib knows no such style, and there is no such file"
+                ) from error
         default: Any = mpl.rcParamsDefault
         house = {key: value for key, value in HOUSE.items() if mpl.rcParams[key] == default[key]}
         stack.enter_context(mpl.rc_context({**house, "text.parse_math": False}))

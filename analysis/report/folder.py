@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from mixed_signals.analysis.report.media import CLIPS
 from mixed_signals.store.errors import UsageError
 
 PAGE = "index.html"
+ELSEWHERE = "report.json"
+"""Beside the tables of an analysis: says where its report is, if not there."""
 MARK = '<meta name="generator" content="Mixed Signals">'
 """What the page begins with, by which a folder is known as a report."""
 
+_RUN = re.compile(r'<meta name="mixed-signals-run" content="([^"]*)">')
 _OURS = {PAGE, "assets", ".DS_Store"}
 _BEGINNING = 2000  # characters among which the mark stands
 
@@ -43,11 +47,13 @@ def check_report_folder(folder: Path) -> None:
 
 def is_report(folder: Path) -> bool:
     """Return whether a folder holds a report."""
-    page = folder / PAGE
-    if not page.is_file():
-        return False
-    with page.open(encoding="utf-8", errors="replace") as file:
-        return MARK in file.read(_BEGINNING)
+    return MARK in _beginning(folder)
+
+
+def run_shown(folder: Path) -> str | None:
+    """Return the name of the run that a report shows, or None where it is no report."""
+    found = _RUN.search(_beginning(folder))
+    return found[1] if found else None
 
 
 @contextmanager
@@ -82,6 +88,14 @@ def new_report(folder: Path) -> Iterator[Path]:
         folder.rename(old)
     unfinished.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _beginning(folder: Path) -> str:
+    page = folder / PAGE
+    if not page.is_file():
+        return ""
+    with page.open(encoding="utf-8", errors="replace") as file:
+        return file.read(_BEGINNING)
 
 
 def _keep_clips_alone(unfinished: Path) -> None:

@@ -61,7 +61,8 @@ def describe_media(
     list of dict
         In the order of `ids`: ``{"kind": "audio" | "video", "src", "start", "end"}``, where `src` is a URL relative to
         the report (absolute where the recording is on another drive) and start and end are in seconds, None for
-        that of the file; or ``{"why"}``, a sentence.
+        that of the file; or ``{"why"}``, a sentence, and ``"href"`` where the recording is on the web: nothing is
+        fetched from there unless the reader follows the link.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def describe_media(
         if row is None:
             described.append({"why": "The corpus does not hold this utterance any more."})
         elif row[0] not in paths:
-            described.append({"why": str(found[row[0]])})
+            described.append({"why": str(found[row[0]])} | _address(corpus, row[0], row[1:]))
         elif row in wanted:
             described.append(_clip(row[0], cut[wanted[row]]))
         else:
@@ -97,17 +98,28 @@ def locate(corpus: Corpus, entry: str) -> Path | str:
     """Return the file of a media entry, or a sentence that says why there is none."""
     if not entry:
         return "The corpus names no recording of this utterance."
+    if url := corpus.media_url(entry):
+        return f"The recording is at {url} and not on this machine; of such recordings no clips are cut."
     if corpus.media_root is None:
         return "The corpus does not say where its recordings are; import it again with --media-root."
-    if isinstance(corpus.media_root, str):
-        return f"The recordings are at {corpus.media_root} and not on this machine."
     try:
         path = corpus.media_path(entry)
     except (MixedSignalsError, ValueError, OSError):
         return f"The media entry {entry} leads out of the media root."
-    if path is None or not path.is_file():
+    if not (isinstance(path, Path) and path.is_file()):
         return f"The recording {entry} is not there any more."
     return path
+
+
+def _address(corpus: Corpus, entry: str, times: Times) -> dict[str, str]:
+    """Return where a browser finds a recording that is on the web, from its start to its end (W3C Media Fragments)."""
+    url = corpus.media_url(entry) or ""
+    if not url.lower().startswith(("http://", "https://")):
+        return {}
+    start, end = times
+    if start is None and end is None:
+        return {"href": url}
+    return {"href": f"{url}#t={start or 0:g}{'' if end is None else f',{end:g}'}"}
 
 
 def clip_stem(entry: str, path: Path, times: Times) -> str:

@@ -3,10 +3,10 @@
 Conventions
 -----------
 The disagreement of a training row is that of unimodal models of a cheap head (`CHEAP`), fitted on inner folds of the
-*same outer fold's training rows*: none of them has seen the row, and nothing knows of the rows that the outer fold
-tests. It is the Jensen-Shannon divergence of the unimodal models, or the standard deviation of their values where the
-target is interval. What counts is its rank among the training rows, ``r = (mid-rank - 1/2) / n``, between 0 (they
-agree) and 1. The weights have mean 1:
+*same outer fold's training rows*: none of them has seen the row, nor has an encoder of the vectors that they saw, and
+nothing knows of the rows that the outer fold tests. It is the Jensen-Shannon divergence of the unimodal models, or the
+standard deviation of their values where the target is interval. What counts is its rank among the training rows,
+``r = (mid-rank - 1/2) / n``, between 0 (they agree) and 1. The weights have mean 1:
 
 ===============  ======================================================================================================
 trust agreement  ``1 + s (1 - 2 r)``: from ``1 + s`` down to ``1 - s`` where modalities disagree, ``s = 0.8``
@@ -117,10 +117,11 @@ def inner_disagreement(study: Study, fold: Fold, *, n_jobs: int | None = None) -
     Raises
     ------
     UsageError
-        If the run's features are gone or others by now, or its training rows cannot make inner folds.
+        If the run's features are gone or others by now, its training rows cannot make inner folds, or taught an encoder
+        of the fold's vectors.
     """
     info = study.run.info
-    mine = [views.select(np.isin(views.ids, fold.train_ids)) for views in study.views]
+    mine = [views.select(np.isin(views.ids, fold.train_ids)) for views in study.views_of(fold)]
     group = info["group"]
     inner = make_folds(mine[0], _n_inner(mine[0], group), group=group)
     run = sweep(
@@ -133,7 +134,6 @@ def inner_disagreement(study: Study, fold: Fold, *, n_jobs: int | None = None) -
         normalize=info.get("normalize", False),
         n_jobs=n_jobs,
         allow_shared_groups=True,  # what the run was refused it does not have; what it was allowed it says itself
-        allow_trained_rows=True,
     )
     found = run.predictions[run.predictions["modalities"] != ""].set_index("utterance_id")
     columns = ["y_pred"] if run.kind == "interval" else class_columns(found)
@@ -196,6 +196,7 @@ def weighted_outputs(
         heads=[panel.head],
         subsets=[panel.unimodals],
         folds=study.folds,
+        views_by_fold=study.views_by_fold,
         seeds=info["seeds"],
         orders=info.get("orders", 1),
         group=info["group"],
@@ -204,7 +205,6 @@ def weighted_outputs(
         device=device,
         n_jobs=n_jobs,
         allow_shared_groups=True,
-        allow_trained_rows=True,
     )
     found = run.predictions[run.predictions["modalities"] != ""]
     columns = ["y_pred"] if panel.kind == "interval" else [f"p_{name}" for name in panel.classes]
@@ -214,6 +214,15 @@ def weighted_outputs(
     partitions = sorted(set(found["partition"]))
     said = means.reindex(pd.MultiIndex.from_product([partitions, panel.ids])).to_numpy(np.float64)
     return said.reshape(len(partitions), len(panel.ids), -1)
+
+
+def _taught(study: Study) -> int:
+    """Return how many rows taught an encoder of the vectors that the heads of some fold of theirs see."""
+    found = set[str]()
+    for fold in study.folds:
+        seen = {*fold.train_ids, *fold.test_ids}
+        found.update(*(views.trained_for(seen) & seen for views in study.views_of(fold)))
+    return len(found)
 
 
 def _measures(panel: Panel, said: Floats) -> dict[str, Floats]:
@@ -288,6 +297,13 @@ def evaluate_training(
     """
     if panel.head == CHOSEN:
         note = f"{panel.head} is another head in each fold: it is not trained again with weights (its heads are)."
+        return Answer(notes=[note])
+    if taught := _taught(study):
+        note = (
+            f"Training rows are not weighed by disagreement: encoders of their folds' vectors were trained on {taught} "
+            "of them, so that no model of inner folds is blind to these (finetune-encoders --design three-way makes "
+            "features that are)."
+        )
         return Answer(notes=[note])
     weights = training_weights(study, n_jobs=n_jobs)
     outputs = {

@@ -6,14 +6,15 @@
   const FULL = 1000; // steps of the slider
 
   /**
-   * @param {object} media {kind, src, start, end} or {why}
+   * @param {object} media {kind, src, start, end} or {why, href?}
    * @param {string} id of the utterance
    * @returns {{element: HTMLElement, toggle: function | null, stop: function}}
    */
   function player(media, id) {
     if (!media || media.why !== undefined) {
       const why = media?.why || "There is no recording of this utterance.";
-      return { element: make("p", { class: "note no-media" }, why), toggle: null, stop: () => {} };
+      const link = media?.href ? [" ", make("a", { href: media.href, rel: "noreferrer", target: "_blank" }, "Open it there")] : [];
+      return { element: make("p", { class: "note no-media" }, why, ...link), toggle: null, stop: () => {} };
     }
     const start = media.start ?? 0;
     const tag = make(media.kind, { preload: "metadata", src: source(media, id), playsInline: true });
