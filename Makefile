@@ -9,9 +9,10 @@ FOLDERS := extract store models analysis
 demo: .venv/ready
 	$(BIN)/mixed-signals demo
 
+# One thread for each of the processes that run tests: with more of them than cores, small products wait for one another.
 test: lint
 	$(BIN)/python -m pytest --quiet --doctest-modules _tree/mixed_signals
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --durations 25
 
 bench: .venv/ready
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -36,20 +36,20 @@ class Rows:
         """Add a row; its ratio is peer / ours (how often we are faster), for a goal `at_least` or for none.
 
         It is ours / peer for the goals `at_most` and `reach` (at least as much), and where it is a `share`. Where fixed
-        costs rule, a goal is not of the small size.
+        costs rule, the small size is not judged by a goal.
         """
         share = share or at_most is not None or reach is not None
         ratio = ours / peer if share else peer / ours
-        goal, met = "-", True
+        goal, met, not_judged = "-", True, ""
         if at_most is not None:
             goal, met = f"at most {at_most:g}", ratio <= at_most
         elif at_least is not None or reach is not None:
             least = at_least if reach is None else reach
             goal, met = f"at least {least:g}", ratio >= least
         if goal != "-" and not (self._full or when_small):
-            goal, met = f"{goal}, at full size", True
+            goal, met, not_judged = "-", True, f"  [{goal} at full size: not judged]"
         direction = "ours / peer" if share else "peer / ours"
-        self._keep(name, ours, peer, ratio, goal, met, unit, f"{direction} {ratio:.2f}")
+        self._keep(name, ours, peer, ratio, goal, met, unit, f"{direction} {ratio:.2f}{not_judged}")
 
     def add_equal(
         self, name: str, ours: float, peer: float, interval: tuple[float, float], allowance: float

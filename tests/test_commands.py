@@ -108,7 +108,7 @@ def test_a_csv_with_a_missing_column(tmp_path):
     assert call(*import_clips, cwd=tmp_path).returncode == 0
     ran = call("extract-features", "s", "--text", "word2vec", cwd=tmp_path)
     assert ran.returncode == 1
-    assert ran.stderr.startswith("error: word2vec: not on this machine (looked in ")
+    assert ran.stderr.startswith("error: word2vec: not on this machine, neither as a folder here nor ")
     assert ran.stderr.count("\n") == 1
     ran = call("extract-features", "s", "--audio", "roberta-base", cwd=tmp_path)
     assert ran.returncode == 2

@@ -1,7 +1,8 @@
-"""Small corpora whose labels can be heard, seen and read, and tiny networks of random weights to be trained on them."""
+"""Small corpora whose labels can be heard, seen and read, tiny networks to be trained on them, and calls that do it."""
 
 import json
 import wave
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,15 +11,28 @@ import transformers
 from media_files import pictures
 from media_files import write as write_film
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from typer.testing import CliRunner
 
 from mixed_signals.extract.encoders import make_encoder
+from mixed_signals.extract.finetune.designs import Training
+from mixed_signals.extract.finetune.in_turn import train_encoders
+from mixed_signals.extract.finetune.inputs import Inputs
+from mixed_signals.extract.finetune.job import plan
+from mixed_signals.extract.finetune.labels import Coding, Labels
+from mixed_signals.extract.finetune.network import Classifier
+from mixed_signals.extract.finetune.settings import Settings
+from mixed_signals.extract.finetune.training import train
+from mixed_signals.extract.finetune.vectors import make_features
+from mixed_signals.models.cli import app as fit_heads
 from mixed_signals.store import Corpus, Store
 
 CLASSES = ("calm", "warm")
 WORDS = [f"w{i}" for i in range(8)]
+N, GROUPS = 48, 8
 LAYERS = 3
 SMALL = {"hidden_size": 16, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 24}
 RATE = 16_000
+QUICK = Settings(epochs=4, learning_rate=5e-3, head_learning_rate=2e-2, batch_size=8, patience=0)
 
 
 def ids_of(n):
@@ -30,37 +44,45 @@ def labels_of(n):
     return [CLASSES[i % 2] for i in range(n)]
 
 
-def text_store(folder, n=48, seed=0):
-    """The first half of the words is said where it is calm, the other half where it is warm, at some lengths."""
+def planted_store(folder, media=None, *, n=N, unlabelled=0, seed=0, **columns):
+    """Make a store of balanced labels, spread over groups, that the text tells; the media too, audio or video.
+
+    The first half of the words is said where it is calm, the other half where it is warm; warm utterances sound high,
+    or look bright. Texts and media are of some lengths.
+    """
     rng = np.random.default_rng(seed)
     half = len(WORDS) // 2
-    said = [
-        " ".join(rng.choice(WORDS[half:] if label == "warm" else WORDS[:half], rng.integers(2, 9)))
-        for label in labels_of(n)
-    ]
-    table = {"utterance_id": ids_of(n), "text": said, "label": labels_of(n)}
-    return Store.create(folder / "store", Corpus("planted", pd.DataFrame(table)))
+    table = pd.DataFrame(
+        {
+            "utterance_id": ids_of(n),
+            "text": [
+                " ".join(rng.choice(WORDS[half:] if label == "warm" else WORDS[:half], rng.integers(2, 9)))
+                for label in labels_of(n)
+            ],
+            "label": labels_of(n),
+            "group": [f"g{i // 2 % GROUPS}" for i in range(n)],
+            **columns,
+        }
+    )
+    if media is not None:
+        (folder / "media").mkdir(parents=True)
+        table["media"] = [
+            _write_media(folder / "media", media, one, label, rng)
+            for one, label in zip(ids_of(n), labels_of(n), strict=True)
+        ]
+    table.loc[table.index[:unlabelled], "label"] = ""
+    root = None if media is None else folder / "media"
+    return Store.create(folder / "store", Corpus("planted", table, media_root=root))
 
 
-def media_store(folder, modality, n=24, seed=0):
-    """Warm utterances sound high, or look bright."""
-    rng = np.random.default_rng(seed)
-    (folder / "media").mkdir(parents=True)
-    names = []
-    for utterance, label in zip(ids_of(n), labels_of(n), strict=True):
-        name = f"{utterance}.{'wav' if modality == 'audio' else 'mkv'}"
-        if modality == "audio":
-            _write_tone(folder / "media" / name, 2500 if label == "warm" else 200, rng)
-        else:
-            grey = np.full((64, 64, 3), 200 if label == "warm" else 50) + rng.integers(-20, 20, (64, 64, 3))
-            write_film(folder / "media" / name, pictures(6, picture=grey.astype(np.uint8)))
-        names.append(name)
-    table = pd.DataFrame({"utterance_id": ids_of(n), "media": names, "label": labels_of(n)})
-    return Store.create(folder / "store", Corpus("planted", table, media_root=folder / "media"))
-
-
-def store_of(folder, modality, **options):
-    return text_store(folder, **options) if modality == "text" else media_store(folder, modality, **options)
+def _write_media(folder, media, utterance, label, rng):
+    name = f"{utterance}.{'wav' if media == 'audio' else 'mkv'}"
+    if media == "audio":
+        _write_tone(folder / name, 2500 if label == "warm" else 200, rng)
+    else:
+        grey = np.full((64, 64, 3), 200 if label == "warm" else 50) + rng.integers(-20, 20, (64, 64, 3))
+        write_film(folder / name, pictures(6, picture=grey.astype(np.uint8)))
+    return name
 
 
 def _write_tone(path, frequency, rng):
@@ -134,3 +156,88 @@ def _save(cls, config, folder):
             torch.nn.init.normal_(parameter, std=0.25)
     network.save_pretrained(folder)
     return folder
+
+
+def part(ids, share=0.5, name="planted"):
+    """Learn from the first rows, and choose the epoch on some that follow."""
+    n = int(share * len(ids))
+    return Training(name, tuple(ids[:n]), tuple(ids[n : n + 12]))
+
+
+class Bench:
+    """A planted corpus, an encoder and everything else that `train` wants; what is in the folder already is opened."""
+
+    def __init__(self, folder, modality="text", n=N, **config):
+        self.folder, self.ids = Path(folder), ids_of(n)
+        corpus, encoder = self.folder / "corpus", self.folder / f"tiny-{modality}"
+        if not corpus.exists():
+            planted_store(corpus, None if modality == "text" else modality, n=n)
+            SAVE[modality](encoder, **config)
+        self.store = Store.open(corpus / "store")
+        self.encoder = make_encoder(modality, str(encoder), device="cpu")
+        self.inputs = Inputs(self.store, self.encoder, workers=1)
+        self.labels = Labels("nominal", CLASSES, dict(zip(self.ids, labels_of(n), strict=True)))
+        self.training = part(self.ids)
+
+    def train(self, folder, settings=QUICK, training=None, labels=None, **options):
+        options = {"seed": 0} | options
+        return train(
+            self.encoder,
+            self.inputs,
+            labels or self.labels,
+            training or self.training,
+            settings,
+            folder,
+            **options,
+        )
+
+    def untrained(self, seed):
+        """Return a classifier whose linear layer says anything."""
+        coding = Coding.of(self.labels, self.ids, class_weights=False)
+        self.encoder.load()
+        torch.manual_seed(seed)
+        return Classifier(self.encoder, coding, QUICK)
+
+    def accuracy(self, classifier, ids):
+        """Return the share of rows that are given their own class."""
+        ids = self.inputs.look(ids)
+        with torch.no_grad():
+            packed = self.encoder.pack(next(self.inputs.values([ids])))
+            said = classifier.train(False)(packed).argmax(dim=1).tolist()
+        return np.mean([CLASSES[k] == self.labels.values[one] for k, one in zip(said, ids, strict=True)])  # noqa: PD011 - no table
+
+
+def finetune(request):
+    """Do what is asked for: train, and make the feature sets; return the job and these."""
+    job = plan(request, "cpu")
+    train_encoders(job)
+    return job, make_features(job)
+
+
+def call(app, *words, columns=None):
+    """Call a command, on a terminal of some columns."""
+    return CliRunner().invoke(app, [*map(str, words)], env={"COLUMNS": columns and str(columns)})
+
+
+def fit(store, *flags):
+    """Call ``fit-heads`` for the quickest head."""
+    return call(fit_heads, store.path, "--heads", "logistic", "--jobs", "1", "--seeds", "1", *flags)
+
+
+def said_in(result):
+    """Return what a call printed and how it failed, in one line."""
+    return " ".join((result.output + str(result.exception or "")).split())
+
+
+class BrokenOffError(Exception):
+    """What ends a training in the middle."""
+
+
+def breaking(epoch, step):
+    """Return what breaks a training off after a step; the last of an epoch is told of when the epoch is written."""
+
+    def look(progress):
+        if (progress.epoch, progress.step) == (epoch, step):
+            raise BrokenOffError
+
+    return look

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 from planted_study import Design, draw
 from synthetic_study import study_store
 
 from mixed_signals.analysis.analysis import ASKED_ONCE, QUESTIONS, analyze, analyze_people
 from mixed_signals.models import sweep
-from mixed_signals.store import Corpus, Store, UsageError
+from mixed_signals.store import Corpus, Store, UsageError, load_run
+from mixed_signals.store.cross_fits import ALIGNED
 
 QUICK = {"resamples": 200, "refit": False}
 
@@ -50,6 +53,24 @@ def test_what_was_named_beforehand_comes_first_and_is_corrected_among_itself(sto
         analyze(store, "study", **QUICK, primary=["gated:text"])
     with pytest.raises(UsageError, match="write HEAD:QUANTITY; heads: gated"):
         analyze(store, "study", **QUICK, primary=["text against fusion"])
+
+
+def test_what_a_run_says_of_its_features_is_in_everything_that_is_written(store):
+    note = f"{ALIGNED}: text/tuned"
+    run = load_run(store, "study")
+    folder = replace(run, info={**run.info, "overrides": [note]}).save(store, "aligned")
+    told = f"{note[0].upper()}{note[1:]}."
+    result = analyze(store, "aligned", **QUICK, questions=["disagreement"], against="aligned")
+    assert result.warnings[:2] == [told, f"Run aligned: {told}"]
+    written = folder / "analysis" / "disagreement"
+    findings = json.loads((written / "findings.json").read_text())
+    assert findings
+    assert all(finding["overrides"] == [told, f"Run aligned: {told}"] for finding in findings)
+    assert told in (written / "methods.md").read_text()
+    first_screen = result.report.read_text().partition("<main>")[0]
+    assert escape(note) in first_screen
+    plain = analyze(store, "study", **QUICK, questions=["typology"])
+    assert all(finding.overrides == () for finding in plain.findings)
 
 
 def test_only_some_questions(store):

@@ -11,6 +11,8 @@ from synthetic_study import study_store
 from typer.testing import CliRunner
 
 from mixed_signals.analysis.cli import app, main
+from mixed_signals.analysis.explore import report_folder
+from mixed_signals.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_notes_go_to_standard_error(tmp_path):
     assert "no ratings" in result.stderr
     assert "the seed floor needs at least 5 seeds, this run has 1 seed" in result.stderr
     assert "no ratings" not in result.stdout
-    assert (tmp_path / "out" / "index.html").exists()
+    assert report_folder(Store.open(tmp_path / "st"), "study") == (tmp_path / "out").resolve()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from planted_study import Design, draw
 from scipy.spatial.distance import jensenshannon as scipy_distance
@@ -114,7 +114,6 @@ def test_two_modalities_are_enough():
     }  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 6))
 def test_jensen_shannon_of_two_is_the_squared_distance_in_bits(seed, n_classes):
     p, q = np.random.default_rng(seed).dirichlet(np.full(n_classes, 0.3), size=(2, 5))

@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +18,11 @@ import pandas as pd
 import pytest
 from media_files import pictures, rising_tone, sound, write
 
+from mixed_signals.analysis.explore import report_folder
+from mixed_signals.analysis.report.folder import ELSEWHERE, MARK
 from mixed_signals.analysis.report.media import clip_stem
-from mixed_signals.store import Corpus, Store
+from mixed_signals.store import Corpus, Store, UsageError
+from mixed_signals.store.files import write_json
 
 PAGE = '<!DOCTYPE html>\n<html lang="en">\n<body data-heads="1">report</body>\n</html>\n'
 
@@ -298,3 +302,21 @@ def test_a_report_elsewhere_is_served(place, tmp_path):
     with served(place / "st", "--report", tmp_path) as (_, address):
         assert b"elsewhere" in ask(address)[2]
         assert ask(address, media("film"))[0] == 200
+
+
+def test_a_report_elsewhere_is_found_again_and_one_of_another_run_is_refused(place, tmp_path):
+    store = tmp_path / "st"
+    shutil.copytree(place / "st", store, symlinks=True)
+    elsewhere = tmp_path / "out"
+    (store / "runs/first/analysis/report").rename(elsewhere)
+    (elsewhere / "index.html").write_text(f'{MARK}\n<meta name="mixed-signals-run" content="second">')
+    (store / "runs/second/analysis").mkdir(parents=True)
+    (store / "runs/second/run.json").write_text("{}")
+    write_json(store / "runs/second/analysis" / ELSEWHERE, {"report": str(elsewhere)})
+    opened = Store.open(store)
+    assert report_folder(opened, "second") == elsewhere
+    assert report_folder(opened, "second", elsewhere) == elsewhere
+    with pytest.raises(UsageError, match="is of run second; leave --run out"):
+        report_folder(opened, "first", elsewhere)
+    with pytest.raises(UsageError, match="run first has no report yet"):
+        report_folder(opened, "first")

@@ -106,10 +106,23 @@ def test_why_there_is_nothing_to_play_is_a_sentence(root, tmp_path):
         assert whys[2].startswith("The recording text.mp4 cannot be shown (Invalid data")
         assert whys[3] == "The media entry link.wav leads out of the media root."
         assert whys[4].startswith("The recording empty.mp4 cannot be shown (")
-    (at_url,) = described(corpus_of("https://example.org/media", ("a.mp4", 0, 1)), tmp_path)
-    assert at_url["why"] == "The recordings are at https://example.org/media and not on this machine."
     (unknown,) = described(corpus_of(None, ("a.mp4", 0, 1)), tmp_path)
     assert unknown["why"].endswith("import it again with --media-root.")
+
+
+def test_recordings_elsewhere_are_named_and_linked_where_a_browser_needs_no_key(tmp_path):
+    cuts = ("a b.mp4", 0.5, 1.25), ("a b.mp4", None, None), ("s3://bucket/c.mp4", 0, 1)
+    for clips in (False, True):
+        first, whole, keyed = described(corpus_of("https://host/m", *cuts), tmp_path, clips=clips)
+        assert first["why"].startswith("The recording is at https://host/m/a%20b.mp4 and not on this machine")
+        assert (first["href"], whole["href"]) == (
+            "https://host/m/a%20b.mp4#t=0.5,1.25",
+            "https://host/m/a%20b.mp4",
+        )
+        assert keyed["why"].startswith("The recording is at s3://bucket/c.mp4 and not on this machine")
+        assert "href" not in keyed
+    (rootless,) = described(corpus_of(None, ("s3://bucket/c.mp4", 0, 1)), tmp_path)
+    assert rootless["why"].startswith("The recording is at s3://bucket/c.mp4")
 
 
 def test_clips_are_cut_once_for_each_cut_and_not_again(root, tmp_path):

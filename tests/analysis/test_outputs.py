@@ -40,7 +40,7 @@ def test_the_file_has_the_shared_fields_and_no_nan(tmp_path):
         "primary",
         "verdict",
     ]
-    assert list(read) == [*shared, "head", "p_adjusted"]
+    assert list(read) == [*shared, "head", "p_adjusted", "overrides"]
     assert (read["estimate"], read["low"], read["p"], read["primary"]) == (0.5, None, None, False)
 
 

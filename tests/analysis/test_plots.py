@@ -345,7 +345,7 @@ def test_the_style_of_the_user_holds():
     (styled,) = drawn("types", style={"axes.spines.bottom": False}).axes
     assert not styled.spines["bottom"].get_visible()
     assert drawn("gates", style="dark_background").get_facecolor()[:3] == (0.0, 0.0, 0.0)
-    with pytest.raises(OSError, match="nothing"):
+    with pytest.raises(UsageError, match="nothing"):
         drawn("types", style="nothing")
 
 

@@ -13,7 +13,7 @@ from mixed_signals.analysis.ranks import auroc_interval, rank_correlation, rank_
 from mixed_signals.models.intervals import group_jackknife
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 500))
 def test_rank_correlation_equals_scipy(seed):
     rng = np.random.default_rng(seed)

@@ -50,7 +50,7 @@ def votes_of(counts, numbers=None):
     return ConditionVotes("", ids, tuple(map(str, range(np.shape(counts)[1]))), np.asarray(counts), numbers)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from("abc"), min_size=2, max_size=9))
 def test_votes_equal_counting_pairs(values):
     table = vote_table(ratings([("u", "audio", v, 1) for v in values])).iloc[0]
@@ -140,7 +140,7 @@ def test_contested_grows_with_the_threshold():
     assert contested(counts, 2 / 3).tolist() == [True, True, True, False]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(COUNTS)
 def test_alpha_equals_the_krippendorff_package(counts):
     numbers = np.array([-1.0, 0.5, 2.0, 7.0])

@@ -45,7 +45,7 @@ def in_order(losses):
 rows = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 2)), min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows)
 def test_areas_are_means_over_all_orders_of_tied_rows(rows):
     losses, doubts = np.array(rows).T

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from planted_study import Design, draw
 from synthetic_study import planted_predictions
@@ -63,7 +63,6 @@ def test_every_combination_has_exactly_one_type(n_modalities):
     assert set(family(types)) == set(FAMILIES)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.sampled_from("abcd")] * 5), min_size=1, max_size=20))
 def test_any_labels_and_shapes(rows):
     truth, fusion, *unimodals = (np.array(column, dtype=object) for column in zip(*rows, strict=True))

@@ -19,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmark_corpora import split_files
 from benchmark_rows import arguments_of
 from outside_data import ROOT
 
@@ -84,12 +85,7 @@ def clips(folder: Path) -> list[dict[str, object]]:
 
 
 def empspeech(folder: Path, small: bool) -> list[dict[str, object]]:
-    columns = {"utterance_id": "filename", "group": "dialog_id", "text": "transcript"}
-    columns |= {"start": "start_time", "end": "end_time"}
-    sources = [ROOT / "empspeech" / f"{split}.csv" for split in ("train", "val", "test")]
-    corpus = read_corpus(sources, columns, name="EmpSpeech split files")
-    if small:
-        corpus = Corpus(corpus.name, corpus.utterances.iloc[::5])
+    corpus = split_files(5 if small else 1)
     store = Store.create(folder / "empspeech", corpus)
     console.print(str(corpus), markup=False, highlight=False)
     extract(store, ("text", "minilm"))

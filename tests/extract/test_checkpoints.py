@@ -60,7 +60,7 @@ def test_every_file_that_makes_the_vectors_counts(tmp_path, changed):
 
 def test_what_is_no_checkpoint_is_refused_by_name(tmp_path):
     for name in (str(tmp_path / "none"), "./none", "none/", "a/b/c"):
-        with pytest.raises(UsageError, match="is no folder"):
+        with pytest.raises(UsageError, match="there is no such folder here, and no name on the hub"):
             resolve(name)
     with pytest.raises(UsageError, match=r"has no config\.json"):
         resolve(str(tmp_path))

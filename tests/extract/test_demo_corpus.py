@@ -139,7 +139,7 @@ def test_impossible_calls_name_the_argument(call, named, tmp_path):
         make_demo_corpus(tmp_path, **call)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n_speakers=st.integers(1, 8),
     per_speaker=st.integers(2, 12),

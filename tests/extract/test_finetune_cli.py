@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from finetune_store import make_store, make_text_encoder
-from typer.testing import CliRunner
+import tunable
+from rich.console import Console
+from tunable import planted_store, said_in, save_bert, save_wav2vec2
 
 from mixed_signals.extract.finetune.cli import app
+from mixed_signals.extract.finetune.in_turn import Step
+from mixed_signals.extract.finetune.inputs import Inputs
+from mixed_signals.extract.finetune.settings import PRESETS
+from mixed_signals.extract.finetune.shown import _Bar, _Shown
+from mixed_signals.extract.finetune.training import Progress
 from mixed_signals.store import Store, UsageError
 
 QUICK = ("--epochs", "1", "--folds", "2", "--device", "cpu", "--layers", "last:1", "--validation", "0")
@@ -21,20 +30,16 @@ QUICK = ("--epochs", "1", "--folds", "2", "--device", "cpu", "--layers", "last:1
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return make_text_encoder(tmp_path_factory.mktemp("encoders") / "tiny")
+    return save_bert(tmp_path_factory.mktemp("encoders") / "tiny")
 
 
 @pytest.fixture
 def store(tmp_path):
-    return make_store(tmp_path, n=32)
+    return planted_store(tmp_path, n=32)
 
 
 def call(store, *flags):
-    return CliRunner().invoke(app, [str(store.path), *map(str, flags)])
-
-
-def words(result):
-    return " ".join(result.output.split())
+    return tunable.call(app, store.path, *flags)
 
 
 def files(store):
@@ -44,15 +49,26 @@ def files(store):
 def test_a_call_trains_makes_and_says_what_comes_next_and_a_second_does_nothing(store, encoder):
     result = call(store, "--text", encoder, *QUICK)
     assert result.exit_code == 0, result.output
-    said = words(result)
-    for part in ("text p0f0 (1 of 4)", "epoch 1 of 1, loss 0.", "left", "text/tiny.tuned.p1f1", "rows/s"):
+    said = said_in(result)
+    for part in (
+        "text p0f0 (1 of 4)",
+        "epoch 1 of 1, loss ",
+        "text/tiny.tuned.p1f1",
+        "rows/s; left: 0:00:00 of this",
+    ):
         assert part in said
-    assert f"next: fit-heads {store.path} --features text=tiny.tuned" in said
+    next_ = f"next: fit-heads {store.path} --features text=tiny.tuned"
+    made = f"4 feature sets of text/tiny.tuned are in {store.path / 'features'}"
+    assert re.search(rf"4 encoders trained; {re.escape(made)}; 0:\d\d:\d\d in all {next_}", said)
+    assert "nothing to do" not in said
     assert len(Store.open(store.path).feature_sets()) == 4
     before = files(store)
     again = call(store, "--text", encoder, *QUICK)
     assert again.exit_code == 0, again.output
     assert "loss" not in again.output
+    assert f"nothing to do: {made}" in again.output
+    assert next_ in again.output
+    assert "in all" not in again.output
     assert {path: at for path, at in files(store).items() if before.get(path) != at} == {}
 
 
@@ -60,11 +76,68 @@ def test_plan_says_what_would_be_trained_and_writes_nothing(store, encoder):
     before = files(store)
     result = call(store, "--text", encoder, "--folds", "3", "--design", "nested", "--plan", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    said = words(result)
+    said = said_in(result)
     assert said.count("to be trained") == 6
-    assert "text/tiny.tuned.f0f2" in said
+    assert "text/tiny.tuned" in said
+    assert " f0f2 " in said
     assert "text: 3 feature sets of tiny.tuned (0 there)" in said
     assert files(store) == before
+
+
+def test_help_shows_what_each_setting_is_in_both_recipes():
+    said = " ".join(tunable.call(app, "--help", columns=400).output.split())
+    default, study = PRESETS["default"], PRESETS["study"]
+    for field in fields(default):
+        flag = "--" + field.name.replace("_", "-")
+        shown = re.search(rf"{flag} .*?\(default: (.*?)(?:; study: (.*?))?\)", said)
+        for text, recipe in ((shown[1], default), (shown[2] or shown[1], study)):
+            value = getattr(recipe, field.name)
+            read = {"on": True, "off": False, "all of it": None}.get(text, text)
+            assert (type(value)(read) if isinstance(read, str) else read) == value, flag
+
+
+def test_a_score_is_named_and_a_remaining_time_says_of_what():
+    def line(shown, number, score=0.5, **more):
+        progress = Progress("p0f0", 2, 9, 1, 4, 0.7, score, "macro F1", 12.0, 60.0)
+        return shown.line(Step("text", number, 5, replace(progress, **more)))
+
+    shown = _Shown(at_once=2)
+    assert line(shown, 1) == (
+        "epoch 2 of 9, loss 0.700, best validation macro F1 0.500, 12 rows/s; left: 0:01:00 of this encoder, 0:03:00 "
+        "of all 5"
+    )
+    assert line(shown, 2).endswith(
+        "0:01:00 of this encoder, 0:03:00 of all 5"
+    )  # three to come, two at a time
+    assert line(shown, 3).endswith("0:01:00 of this encoder, 0:02:00 of all 5")
+    assert "validation" not in line(shown, 3, score=None)
+    alone = Step("text", 1, 1, Progress("train", 1, 1, 1, 1, 0.7, 0.5, "concordance", 1.0, 2.0))
+    assert _Shown(1).line(alone).endswith("concordance 0.500, 1 rows/s; left: 0:00:02 of this encoder")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_no_number_and_no_name_is_cut_off_however_narrow_the_terminal(store, encoder, columns, tmp_path):
+    long = tmp_path / "timesformer-base-finetuned-k400-and-more"
+    shutil.copytree(encoder, long)
+    bar, family = _Bar(console=Console(width=columns)), f"text/{long.name}.tuned"
+    bar.add_task("video f12f13 (100 of 120)", total=5)
+    bar.told = (
+        "epoch 2 of 9, loss 0.700, best validation macro F1 0.500, 12 rows/s; left: 0:01:00 of this encoder"
+    )
+    with bar.console.capture() as captured:
+        bar.console.print(bar.get_renderable())
+    printed = [captured.get()]
+    printed += [
+        tunable.call(app, store.path, "--text", long, *QUICK, *flag, columns=columns).output
+        for flag in (["--plan"], [])
+    ]
+    for one in printed:
+        assert "…" not in one
+    whole = "".join("".join(printed).split())
+    for part in ("videof12f13(100of120)", "0:01:00ofthisencoder", f"{family}encoder", "tobetrained"):
+        assert part in whole
+    (row,) = re.findall(r"^.* 16 +\d+ +\d+ +0 +0 *$", printed[2], re.MULTILINE)[:1]
+    assert len(row) <= columns
 
 
 def test_settings_come_from_preset_and_flags(store, encoder, monkeypatch):
@@ -108,6 +181,7 @@ def test_settings_come_from_preset_and_flags(store, encoder, monkeypatch):
         (["--text", "TINY", "--target", "mood"], "mood"),
         (["--text", "TINY", "--preset", "best"], "--preset 'best': use default or study"),
         (["--text", "TINY", "--layers", "first:2"], "--layers 'first:2'"),
+        (["--text", "TINY", "--layers", "last:9"], "--layers last:9: tiny: has only 3 blocks"),
         (["--text", "TINY", "--epochs", "0"], "--epochs 0"),
         (["--text", "TINY", "--schedule", "steps"], "--schedule 'steps'"),
         (["--text", "TINY", "--memory", "much"], "--memory 'much': write e.g. 500M or 4G"),
@@ -116,15 +190,27 @@ def test_settings_come_from_preset_and_flags(store, encoder, monkeypatch):
             ["--text", "TINY", "--device", "cpu", "--devices", "cpu"],
             "--device and --devices: use one of them",
         ),
+        (["--text", "TINY", "--device", "cpu", "--spread"], "--spread: trains on several devices together"),
         (["--text", "TINY", "--device", "tpu"], "--device 'tpu'"),
         (["--text", "TINY", "--revision", "x=1"], "no encoder of that name"),
-        (["--text", "nowhere/at/all"], "nowhere/at/all"),
+        (
+            ["--text", "nowhere/at/all"],
+            "nowhere/at/all: there is no such folder here, and no name on the hub looks",
+        ),
+        (["--text", "./chekpoint"], "./chekpoint: there is no such folder here"),
+        (
+            ["--audio", "EARS"],
+            "--audio ears: of 32 labelled utterances none has media: import the corpus with its",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_wrong_calls_are_refused_in_a_line_before_anything_is_written(store, encoder, flags, said):
     before = files(store)
-    given = [str(encoder) if one == "TINY" else one for one in flags]
+    ears = encoder.with_name("ears")
+    if "EARS" in flags and not ears.exists():
+        save_wav2vec2(ears)
+    given = [{"TINY": str(encoder), "EARS": str(ears)}.get(one, one) for one in flags]
     result = call(
         store, *given, *([] if "--device" in flags or "--devices" in flags else ["--device", "cpu"])
     )
@@ -134,16 +220,35 @@ def test_wrong_calls_are_refused_in_a_line_before_anything_is_written(store, enc
     assert files(store) == before
 
 
+def test_a_name_that_is_neither_folder_here_nor_model_is_refused_as_both(store, encoder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name, plan in (("chekpoint", "--plan"), ("models/chekpoint", "--plan"), ("chekpoint", "--debug")):
+        said = str(call(store, "--text", name, "--device", "cpu", plan).exception)
+        assert said.startswith(
+            f"{name}: not on this machine, neither as a folder here nor as a model of the hub"
+        )
+        assert "correct the path, or run 'mixed-signals weights fetch" in said
+        assert "\n" not in said
+
+
+def test_tensorboard_that_is_not_installed_is_said_before_anything_is_read(store, encoder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr(Inputs, "look", lambda *_: pytest.fail("read"))
+    result = call(store, "--text", encoder, *QUICK, "--tensorboard")
+    assert "--tensorboard: TensorBoard is not installed: pip install" in str(result.exception)
+    assert not (store.path / "encoders").exists()
+
+
 def test_two_devices_share_the_trainings(store, encoder):
     flags = [one for one in QUICK if one not in ("--device", "cpu")]
     result = call(store, "--text", encoder, *flags, "--devices", "cpu,cpu")
     assert result.exit_code == 0, (result.output, result.exception)
-    alone = make_store(store.path.parent / "alone", n=32)
+    alone = planted_store(store.path.parent / "alone", n=32)
     assert call(alone, "--text", encoder, *QUICK).exit_code == 0
     for key in alone.feature_sets():
-        np.testing.assert_allclose(store[key].stored, alone[key].stored, atol=1e-5)
+        np.testing.assert_array_equal(store[key].stored, alone[key].stored)
     for number in range(4):
-        assert f"({number + 1} of 4)" in words(result)
+        assert f"({number + 1} of 4)" in said_in(result)
 
 
 def test_ctrl_c_ends_in_a_line_and_the_same_call_goes_on(store, encoder):
@@ -165,5 +270,5 @@ def test_ctrl_c_ends_in_a_line_and_the_same_call_goes_on(store, encoder):
     )
     assert "Traceback" not in said
     result = call(store, *flags, "--plan")
-    assert words(result).count("begun") == 1
-    assert words(result).count("to be trained") == 3
+    assert said_in(result).count("begun") == 1
+    assert said_in(result).count("to be trained") == 3

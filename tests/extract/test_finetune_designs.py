@@ -14,7 +14,7 @@ from mixed_signals.extract.finetune.designs import Rows, by_split, check, nested
 from mixed_signals.store import Fold, MixedSignalsError, UsageError
 from mixed_signals.store.splits import split_groups
 
-QUIET = settings(max_examples=25, deadline=None)
+QUIET = settings(max_examples=25)
 
 
 def rows_of(sizes, n_classes, seed):
@@ -83,6 +83,32 @@ def test_three_way_keeps_encoder_heads_and_test_rows_apart(problem):
             ((name, _),) = encoder.makers
             assert design.training(name).seen == set(heads.train_ids)
         assert len(one.makers) == len(other.makers) == 1  # one encoder a head, so one frame
+
+
+@QUIET
+@given(problems())
+def test_aligned_heads_have_all_training_rows_and_anchors_taught_no_encoder(problem):
+    rows, folds, seed, share = problem
+    design = made(three_way, rows, folds, seed=seed, validation=share, aligned=True)
+    plain = three_way(rows, folds, seed=seed, validation=share)
+    assert_honest(design, rows)
+    assert design.aligned
+    assert not plain.aligned
+    assert design.trainings == plain.trainings
+    group = dict(zip(rows.ids, rows.groups, strict=True))
+    for member, without in zip(design.members, plain.members, strict=True):
+        fold = next(fold for fold in folds if fold.fold == member.fold)
+        assert set(member.train_ids) == set(fold.train_ids)
+        assert (member.makers[0], member.test_ids) == (without.makers[0], without.test_ids)
+        encoders = [design.training(name) for name, _ in member.makers]
+        assert member.makers[1][1] == tuple(i for i in rows.ids if i in encoders[0].seen)
+        assert {frozenset(half) for half in member.anchors} == {frozenset(e.validation_ids) for e in encoders}
+        anchors = {one for half in member.anchors for one in half}
+        assert not anchors & {one for encoder in encoders for one in encoder.train_ids}
+        assert not {group[one] for one in anchors} & {group[one] for one in member.test_ids}
+        assert member.needed_of("none") == ()
+        for encoder in encoders:
+            assert anchors <= set(member.needed_of(encoder.name))
 
 
 @QUIET
@@ -174,6 +200,21 @@ def test_what_cannot_be_made_is_said():
     one = Rows(rows.ids, np.zeros(24, int), rows.groups)
     with pytest.raises(UsageError, match="learn from 18 utterances of one class"):
         by_split(one, np.array(["train"] * 24, object), rows.ids, seed=0)
+
+
+def test_anchors_that_leak_are_caught():
+    rows = rows_of([4] * 12, 2, 1)
+    design = three_way(rows, folds_of(rows, 3), seed=0, aligned=True)
+    check(design, rows)
+    first, *others = design.members
+    for anchor in (first.test_ids[0], design.training(first.makers[0][0]).train_ids[0]):
+        tainted = replace(first, anchors=(first.anchors[0], (*first.anchors[1], anchor)))
+        with pytest.raises(
+            MixedSignalsError, match="1 anchors taught an encoder or are of groups that are tested"
+        ):
+            check(replace(design, members=(tainted, *others)), rows)
+    with pytest.raises(UsageError, match="--align: training p0f0 has no rows on which it stops early"):
+        three_way(rows, folds_of(rows, 3), seed=0, validation=0, aligned=True)
 
 
 @pytest.mark.parametrize("kind", [three_way, nested])

@@ -104,7 +104,7 @@ def test_the_beginning_of_a_clip(tmp_path):
     accumulate=st.integers(1, 3),
     epoch=st.integers(0, 9),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_each_row_is_in_one_batch_and_steps_do_not_depend_on_batches(lengths, batch, accumulate, epoch):
     given_lengths = np.array(lengths)
     planned = steps(given_lengths, batch, accumulate, [3, epoch])

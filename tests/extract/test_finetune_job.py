@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from finetune_store import LABELS, N, make_speech_encoder, make_store, make_text_encoder
-from typer.testing import CliRunner
+from tunable import CLASSES, N, finetune, fit, planted_store, said_in, save_bert, save_wav2vec2
 
 from mixed_signals.extract import job as extraction
 from mixed_signals.extract import pipeline
@@ -19,12 +18,13 @@ from mixed_signals.extract.checkpoints import resolve
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.text import TextEncoder
 from mixed_signals.extract.finetune import card
-from mixed_signals.extract.finetune.job import Request, plan, train_encoders
+from mixed_signals.extract.finetune.in_turn import train_encoders
+from mixed_signals.extract.finetune.job import plan
 from mixed_signals.extract.finetune.network import load_head
+from mixed_signals.extract.finetune.request import Request
 from mixed_signals.extract.finetune.settings import Settings
 from mixed_signals.extract.finetune.vectors import make_features
 from mixed_signals.models import sweep
-from mixed_signals.models.cli import app as fit_heads
 from mixed_signals.store import (
     Corpus,
     CrossFit,
@@ -40,39 +40,25 @@ QUICK = Settings(
     epochs=4, learning_rate=3e-3, head_learning_rate=3e-2, layers="all", batch_size=4, patience=0
 )
 COLUMNS = {
-    "split": np.resize(["train", "train", "train", "test"], N),
+    "split": np.resize(["train", "train", "train", "train", "test", "test"], N),
     "mood": np.resize(["dull", "dull", "keen"], N),
 }
 
 
-def run(request):
-    job = plan(request, "cpu")
-    train_encoders(job)
-    return job, make_features(job)
-
-
-def fit(store, *flags):
-    return CliRunner().invoke(fit_heads, [str(store.path), "--heads", "logistic", "--jobs", "1", *flags])
-
-
-def said_in(result):
-    return " ".join((result.output + str(result.exception or "")).split())
-
-
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return make_text_encoder(tmp_path_factory.mktemp("encoders") / "tiny")
+    return save_bert(tmp_path_factory.mktemp("encoders") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, encoder):
     """A store with a three-way and a nested family of the same encoder, and one that was trained on a split."""
-    store = make_store(tmp_path_factory.mktemp("made"), unlabelled=2, **COLUMNS)
+    store = planted_store(tmp_path_factory.mktemp("made"), unlabelled=2, **COLUMNS)
     request = Request(store.path, (("text", str(encoder)),), QUICK, folds=3, seed=1)
     jobs = {
-        "three-way": run(request),
-        "nested": run(replace(request, design="nested", name="nested")),
-        "split": run(replace(request, split="train", name="once")),
+        "three-way": finetune(request),
+        "nested": finetune(replace(request, design="nested", name="nested")),
+        "split": finetune(replace(request, split="train", name="once")),
     }
     return store, jobs
 
@@ -117,7 +103,7 @@ def test_nested_puts_log_odds_of_several_encoders_together(made):
     assert [s.key for s in sets] == [f"text/tiny.nested.p0f{f}" for f in range(3)]
     assert len(job.design.trainings) == 6
     for features, member in zip(sets, job.design.members, strict=True):
-        assert tuple(features.dimensions) == LABELS
+        assert tuple(features.dimensions) == CLASSES
         assert set(features.ids[features.ok]) == {*member.train_ids, *member.test_ids}
         np.testing.assert_allclose(features.stored[features.ok].sum(axis=1), 0, atol=1e-5)
         assert len(features.makers) == 3
@@ -140,7 +126,7 @@ def test_log_odds_are_what_network_and_linear_layer_say(made):
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     layer, said = load_head(folder)
-    assert said["classes"] == list(LABELS)
+    assert said["classes"] == list(CLASSES)
     text = dict(zip(store.corpus.ids, store.corpus.utterances["text"], strict=True))[ids[0]]
     with torch.inference_mode():
         states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
@@ -157,7 +143,7 @@ def test_a_checkpoint_loads_anywhere_with_a_card_and_without_pickles(made, encod
     model = transformers.AutoModel.from_pretrained(moved)
     start = transformers.AutoModel.from_pretrained(encoder)
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), start.parameters(), strict=True))
-    assert transformers.AutoTokenizer.from_pretrained(moved)("slow").input_ids
+    assert transformers.AutoTokenizer.from_pretrained(moved)("w1").input_ids
     kept = {path.name for path in folder.iterdir()}
     assert kept >= {
         "config.json",
@@ -271,6 +257,20 @@ def test_extraction_with_a_tuned_checkpoint_remembers_what_trained_it(made):
     np.testing.assert_allclose(outcome.features.stored, jobs["split"][1][0].stored, atol=1e-6)
 
 
+def test_weights_that_were_tuned_before_bring_their_training_rows_with_them(made):
+    """Else a second tuning would wash out what the first one saw."""
+    store, jobs = made
+    once = store.path / "encoders" / "text" / "tiny.once"
+    request = Request(store.path, (("text", str(once)),), replace(QUICK, epochs=1), name="twice", folds=3)
+    seen = jobs["split"][0].design.trainings[0].seen
+    for design in ("three-way", "nested"):
+        with pytest.raises(UsageError, match=f"weights were trained on {len(seen)} of the utterances"):
+            plan(replace(request, design=design), "cpu")
+    job, (features,) = finetune(replace(request, split="test"))
+    assert set(features.trained_on) == seen | job.design.trainings[0].seen > seen
+    assert set(features.makers[0].trained_on) == set(features.trained_on)
+
+
 def test_a_second_call_does_nothing(made, encoder):
     store, jobs = made
     for design, (job, sets) in jobs.items():
@@ -306,7 +306,7 @@ def test_another_recipe_under_a_name_is_refused(made, change, said):
 
 def test_what_was_broken_off_goes_on_and_comes_to_the_same(tmp_path, encoder, made):
     """Stopped in the middle of the second training; the first stays, the second goes on from its last epoch."""
-    store = make_store(tmp_path, unlabelled=2, **COLUMNS)
+    store = planted_store(tmp_path, unlabelled=2, **COLUMNS)
     request = Request(store.path, (("text", str(encoder)),), QUICK, folds=3, seed=1)
 
     class StoppedError(Exception):
@@ -334,11 +334,11 @@ def test_what_was_broken_off_goes_on_and_comes_to_the_same(tmp_path, encoder, ma
 
 
 def test_two_modalities_share_their_folds_and_fuse(tmp_path, encoder):
-    store = make_store(tmp_path, n=32, sound=True)
-    speech = make_speech_encoder(tmp_path / "ears")
+    store = planted_store(tmp_path, "audio", n=32)
+    speech = save_wav2vec2(tmp_path / "ears")
     quick = replace(QUICK, epochs=1)
     request = Request(store.path, (("text", str(encoder)), ("audio", str(speech))), quick, folds=2)
-    job, sets = run(request)
+    job, sets = finetune(request)
     assert [s.modality for s in sets] == ["text"] * 4 + ["audio"] * 4
     assert all(s.coverage["failed"] == 0 for s in sets)
     views, own, _ = cross_fitted_views(store, {"text": "tiny.tuned", "audio": "ears.tuned"})
@@ -352,7 +352,7 @@ def test_two_modalities_share_their_folds_and_fuse(tmp_path, encoder):
 
 
 def test_an_interval_target_gives_values_of_its_own_units(tmp_path, encoder):
-    store = make_store(tmp_path / "words")
+    store = planted_store(tmp_path / "words")
     table = store.corpus.utterances.copy()
     table["valence"] = np.where(table["label"] == "warm", 7.0, 3.0) + np.random.default_rng(0).normal(
         0, 0.2, N
@@ -361,7 +361,7 @@ def test_an_interval_target_gives_values_of_its_own_units(tmp_path, encoder):
     request = Request(
         store.path, (("text", str(encoder)),), QUICK, target="valence", design="nested", folds=3
     )
-    _, sets = run(request)
+    _, sets = finetune(request)
     values = sets[0].stored[sets[0].ok][:, 0]
     assert tuple(sets[0].dimensions) == ("value",)
     truth = table["valence"].to_numpy()[sets[0].ok]
@@ -370,7 +370,7 @@ def test_an_interval_target_gives_values_of_its_own_units(tmp_path, encoder):
 
 
 def test_what_cannot_be_trained_is_said(tmp_path, encoder):
-    store = make_store(tmp_path)
+    store = planted_store(tmp_path)
     text = (("text", str(encoder)),)
     for request, said in (
         (

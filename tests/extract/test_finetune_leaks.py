@@ -1,20 +1,24 @@
 """With labels drawn at random there is nothing to find: what a design finds all the same, it leaked.
 
-The encoder is a ridge map that learns its training rows' labels by heart, and gives one number. Designs, folds and the
+The encoder is a ridge map that learns its training rows' labels by heart, and gives one number; where frames are to be
+aligned, that number beside others that all encoders share, each in a frame of its own. Designs, folds and the
 rule are the real ones. Encoders and heads are the same arithmetic as the real ones, fast enough for hundreds of
 repetitions; a few repetitions go through stores, `cross_fitted_views` and `sweep`, and give the same probabilities.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.linalg import expm
 from sklearn.metrics import roc_auc_score
 
-from mixed_signals.extract.finetune.designs import Design, Rows, nested, three_way
+from mixed_signals.extract.finetune.alignment import fit_map
+from mixed_signals.extract.finetune.designs import Design, Member, Rows, nested, three_way
 from mixed_signals.models import sweep
 from mixed_signals.models.logistic import PENALTIES
 from mixed_signals.store import (
@@ -27,9 +31,15 @@ from mixed_signals.store import (
     UsageError,
     cross_fitted_views,
 )
+from mixed_signals.store.cross_fits import alignment_notes
 from mixed_signals.store.splits import split_groups
 
-REPETITIONS, N, GROUPS, WIDTH, K = 400, 48, 12, 40, 3
+REPETITIONS, N, GROUPS, WIDTH, K = 800, 48, 12, 40, 3
+PER_DESIGN = (
+    8  # repetitions that share folds and designs, which depend on how many of a group have which label
+)
+SHARED = 5  # dimensions that encoders have in common, where frames are aligned
+DESIGNS = ("three-way", "nested", "aligned")
 HEAD = "logistic@n_inner_folds=0"  # which takes the middle of the penalties
 C = PENALTIES[len(PENALTIES) // 2]
 
@@ -53,20 +63,37 @@ def problem(repetition, *, n=N):
     return Problem(X, y, Rows(ids, y, groups), folds)
 
 
+def drawn_again(one, repetition):
+    """Return other noise, and the labels of each group dealt out again: its folds and designs stay what they are."""
+    rng = np.random.default_rng([1, repetition])
+    y = one.y.copy()
+    for group in np.unique(one.rows.groups):
+        mine = np.flatnonzero(one.rows.groups == group)
+        y[mine] = rng.permutation(y[mine])
+    X = rng.normal(size=one.X.shape) / np.sqrt(WIDTH)
+    return Problem(X, y, replace(one.rows, strata=y), one.folds)
+
+
 def encoded(one, design):
-    """Return what the encoder of each training says of every row, by name."""
+    """Return what the encoder of each training says of every row, (N, D), by name."""
     kernel = one.X @ one.X.T
-    said = {}
+    rng, said = np.random.default_rng(0), {}
+    shared = one.X @ rng.normal(size=(WIDTH, SHARED))
     for training in design.trainings:
         own = np.flatnonzero(np.isin(one.rows.ids, list(training.seen)))
         labels = one.y[own] - one.y[own].mean()
         learned = np.linalg.solve(kernel[np.ix_(own, own)] + 0.01 * np.eye(len(own)), labels)
-        said[training.name] = kernel[:, own] @ learned
+        said[training.name] = (kernel[:, own] @ learned)[:, None]
+        if design.aligned:
+            skew = 0.3 * rng.normal(size=(SHARED + 1, SHARED + 1))
+            frame = expm(skew - skew.T)
+            offset = rng.normal(size=SHARED + 1)
+            said[training.name] = np.hstack([4 * said[training.name], shared]) @ frame + offset
     return said
 
 
 class Place(NamedTuple):
-    """What a head sees: a number for each row, and which rows it is trained and tested on."""
+    """What a head sees: the vector of each row, and which rows it is trained and tested on."""
 
     partition: int
     fold: int
@@ -79,18 +106,27 @@ def honest(one, design):
     """Return what the heads of a design see."""
     said, places = encoded(one, design), []
     for member in design.members:
-        vectors = np.full(len(one.y), np.nan)
+        vectors = np.full(said[member.makers[0][0]].shape, np.nan)
         for name, ids in member.makers:
             mine = np.isin(one.rows.ids, ids)
-            vectors[mine] = said[name][mine]
+            vectors[mine] = in_frame(one, member, said, name)[mine]
         train, test = (np.isin(one.rows.ids, ids) for ids in (member.train_ids, member.test_ids))
         places.append(Place(member.partition, member.fold, vectors, train, test))
     return places
 
 
+def in_frame(one, member: Member, said, name):
+    """Return what an encoder says in the frame of the member's first."""
+    first = member.makers[0][0]
+    if not member.anchors or name == first:
+        return said[name]
+    anchors = np.isin(one.rows.ids, [i for half in member.anchors for i in half])
+    return fit_map(said[name][anchors], said[first][anchors])(said[name])
+
+
 def plain(one, design):
     """Return what heads see where each fold's vectors come from the encoder that was trained on all other folds."""
-    said, vectors = encoded(one, design), np.empty(len(one.y))
+    said, vectors = encoded(one, design), np.empty((len(one.y), 1))
     tests = [np.isin(one.rows.ids, fold.test_ids) for fold in one.folds]
     for number, test in enumerate(tests):
         vectors[test] = said[f"f{number}"][test]
@@ -99,19 +135,20 @@ def plain(one, design):
 
 def fitted(places, y):
     """Return the probabilities that logistic heads give, (P, N): Newton's method on standardised numbers."""
-    train = np.array([place.train for place in places])
+    train = np.array([place.train for place in places])[..., None]
     vectors = np.array([np.nan_to_num(place.vectors) for place in places])
     n = train.sum(axis=1, keepdims=True)
     mean = (vectors * train).sum(axis=1, keepdims=True) / n
     scale = np.sqrt(((vectors - mean) ** 2 * train).sum(axis=1, keepdims=True) / n)
-    Z = np.stack([(vectors - mean) / scale, np.ones(vectors.shape)], axis=2)
-    weights, penalty = np.zeros((len(places), 2)), np.array([1 / C, 0.0])
-    for _ in range(20):
-        p = 1 / (1 + np.exp(-np.einsum("pnd,pd->pn", Z, weights)))
-        slope = np.einsum("pnd,pn->pd", Z, train * (p - y)) + penalty * weights
-        curvature = np.einsum("pnd,pn,pne->pde", Z, train * p * (1 - p), Z) + np.diag(penalty)
-        weights -= np.linalg.solve(curvature, slope[..., None])[..., 0]
-    return 1 / (1 + np.exp(-np.einsum("pnd,pd->pn", Z, weights)))
+    Z = np.concatenate([(vectors - mean) / scale, np.ones((*vectors.shape[:2], 1))], axis=2)
+    weights = np.zeros((len(places), Z.shape[2], 1))
+    penalty = np.append(np.full(Z.shape[2] - 1, 1 / C), 0.0)
+    for _ in range(12):
+        p = 1 / (1 + np.exp(-Z @ weights))
+        slope = Z.transpose(0, 2, 1) @ (train * (p - y[:, None])) + penalty[:, None] * weights
+        curvature = Z.transpose(0, 2, 1) @ (train * p * (1 - p) * Z) + np.diag(penalty)
+        weights -= np.linalg.solve(curvature, slope)
+    return 1 / (1 + np.exp(-Z @ weights))[..., 0]
 
 
 def area(y, values):
@@ -136,19 +173,22 @@ def designs(one):
     return {
         "three-way": three_way(one.rows, one.folds, seed=0, validation=0),
         "nested": nested(one.rows, one.folds, seed=0, validation=0),
+        "aligned": three_way(one.rows, one.folds, seed=0, validation=0.5, aligned=True),
     }
 
 
 @pytest.fixture(scope="module")
 def scores():
     found = []
-    for repetition in range(REPETITIONS):
-        one = problem(repetition)
-        made = designs(one)
-        found.append(
-            {name: score(honest(one, design), one.y) for name, design in made.items()}
-            | {"plain": score(plain(one, made["nested"]), one.y)}
-        )
+    for number in range(REPETITIONS // PER_DESIGN):
+        first = problem(number)
+        made = designs(first)
+        for repetition in range(PER_DESIGN):
+            one = drawn_again(first, number * PER_DESIGN + repetition)
+            found.append(
+                {name: score(honest(one, design), one.y) for name, design in made.items()}
+                | {"plain": score(plain(one, made["nested"]), one.y)}
+            )
     return pd.DataFrame(found)
 
 
@@ -158,8 +198,20 @@ def interval(values):
     return values.mean() - half, values.mean() + half
 
 
-def test_neither_design_finds_anything_in_random_labels(scores):
-    for design in ("three-way", "nested"):
+def test_folds_and_designs_depend_on_labels_only_through_their_numbers_in_each_group():
+    for number in range(3):
+        first = problem(number)
+        one = drawn_again(first, number)
+        assert (one.y != first.y).any()
+        parts = split_groups(one.rows.ids, one.y, one.rows.groups, K, number)
+        for fold, (train, test) in zip(first.folds, parts, strict=True):
+            assert list(fold.train_ids) == list(one.rows.ids[train])
+            assert list(fold.test_ids) == list(one.rows.ids[test])
+        assert designs(one) == designs(first)
+
+
+def test_no_design_finds_anything_in_random_labels(scores):
+    for design in DESIGNS:
         low, high = interval(scores[design])
         assert low < 0.5 < high, design
         assert high - low < 0.05  # it says something
@@ -168,7 +220,7 @@ def test_neither_design_finds_anything_in_random_labels(scores):
 def test_plain_cross_fitting_does_and_so_the_test_can_tell(scores):
     low, high = interval(scores["plain"])
     assert low > 0.51
-    for design in ("three-way", "nested"):
+    for design in DESIGNS:
         assert interval(scores[design])[1] < high
 
 
@@ -177,16 +229,40 @@ def test_the_encoder_knows_its_own_rows_by_heart():
     design = designs(one)["nested"]
     for name, said in encoded(one, design).items():
         own = np.isin(one.rows.ids, list(design.training(name).seen))
-        assert area(one.y[own], said[own]) == roc_auc_score(one.y[own], said[own]) > 0.99
+        assert area(one.y[own], said[own, 0]) == roc_auc_score(one.y[own], said[own, 0]) > 0.99
+
+
+def test_aligned_encoders_that_saw_the_test_rows_would_be_found_out():
+    found = []
+    for repetition in range(20):
+        one = problem(repetition)
+        design = designs(one)["aligned"]
+        seen = [replace(t, train_ids=tuple(one.rows.ids), validation_ids=()) for t in design.trainings]
+        found.append(score(honest(one, replace(design, trainings=tuple(seen))), one.y))
+    assert min(found) > 0.6
+
+
+def test_aligned_vectors_are_nearer_to_each_other_and_not_the_same():
+    one = problem(0)
+    design = designs(one)["aligned"]
+    said = encoded(one, design)
+    for member in design.members:
+        (first, ids), (second, _) = member.makers
+        rows = np.isin(one.rows.ids, ids)  # by heart to the second, as they are in part
+        far, near = (
+            np.linalg.norm((other - said[first])[rows])
+            for other in (said[second], in_frame(one, member, said, second))
+        )
+        assert 0 < near < far
 
 
 def write(store, name, vectors, **said):
-    """Write one number a row; NaN where there is none."""
+    """Write a vector a row; NaN where there is none."""
     ids = store.corpus.ids
-    status = np.where(np.isnan(vectors), Status.MISSING, Status.OK).tolist()
-    path = store.feature_path("text", name)
-    with FeatureWriter(path, Recipe(name, "text"), ids, ["h"] * len(ids), ["said"], **said) as writer:
-        writer.write(range(len(ids)), vectors[:, None], status, [""] * len(ids))
+    status = np.where(np.isnan(vectors[:, 0]), Status.MISSING, Status.OK).tolist()
+    path, names = store.feature_path("text", name), [f"said{i}" for i in range(vectors.shape[1])]
+    with FeatureWriter(path, Recipe(name, "text"), ids, ["h"] * len(ids), names, **said) as writer:
+        writer.write(range(len(ids)), vectors, status, [""] * len(ids))
 
 
 def store_of(folder, one, design: Design):
@@ -205,7 +281,11 @@ def store_of(folder, one, design: Design):
             fit.member,
             place.vectors,
             trained_on=sorted({i for maker in made_by for i in maker["trained_on"]}),
-            source={"cross_fitted": fit.as_provenance(), "made_by": made_by},
+            source={
+                "cross_fitted": fit.as_provenance(),
+                "made_by": made_by,
+                **({"aligned": {"anchors": sum(map(len, member.anchors))}} if member.anchors else {}),
+            },
         )
     return store
 
@@ -221,7 +301,7 @@ def assert_same(run, places, one):
         )
 
 
-@pytest.mark.parametrize("kind", ["three-way", "nested"])
+@pytest.mark.parametrize("kind", DESIGNS)
 @pytest.mark.parametrize("repetition", [0, 1])
 def test_stores_views_and_sweeps_give_the_same_probabilities(tmp_path, kind, repetition):
     one = problem(repetition)
@@ -229,7 +309,7 @@ def test_stores_views_and_sweeps_give_the_same_probabilities(tmp_path, kind, rep
     store = store_of(tmp_path / "s", one, design)
     views, folds, _ = cross_fitted_views(store, {"text": "tuned"})
     run = sweep(views, [HEAD], folds=folds, seeds=(0,), views_by_fold=True, n_jobs=1)
-    assert run.info["overrides"] == []
+    assert run.info["overrides"] == (alignment_notes(["text/tuned"]) if kind == "aligned" else [])
     assert_same(run, honest(one, design), one)
 
 

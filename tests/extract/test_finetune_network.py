@@ -1,21 +1,25 @@
 """What is trained of a network and what is not, and that its vectors are those of extraction."""
 
+import json
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import torch
 import transformers
-from tunable import CLASSES, LAYERS, SAVE, encoder_of
+from torch.nn import functional
+from tunable import CLASSES, LAYERS, RATE, SAVE, SMALL, encoder_of, save_bert, save_videomae
 
 from mixed_signals.extract.checkpoints import resolve
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.pooling import combine
 from mixed_signals.extract.finetune.labels import Coding
-from mixed_signals.extract.finetune.network import Classifier, blocks, load_head, together
+from mixed_signals.extract.finetune.network import Classifier, blocks, combine_windows, load_head
 from mixed_signals.extract.finetune.settings import Settings
 from mixed_signals.store import MixedSignalsError, Status, UsageError
 
 CODING = Coding("nominal", CLASSES, (1.0, 1.0))
-STILL = Settings(dropout=0.0)
 
 
 def classifier_of(encoder, **settings):
@@ -29,12 +33,13 @@ def texts(encoder, *said):
     return encoder.reader.read(said)
 
 
-def values_of(encoder, modality, *lengths, seed=0):
+def values_of(encoder, modality, *lengths):
     """Return what the reader would give of utterances of these lengths, in windows, seconds or words."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     if modality == "text":
         return texts(encoder, *(" ".join(["w1", "w5", "w2"] * n) for n in lengths))
     if modality == "audio":
+        encoder.reader.load()
         return [encoder.reader.read(0.1 * rng.normal(size=700 * n).astype(np.float32)) for n in lengths]
     return [rng.integers(0, 255, (n, 4, 32, 32, 3), dtype=np.uint8) for n in lengths]
 
@@ -42,7 +47,7 @@ def values_of(encoder, modality, *lengths, seed=0):
 def step(classifier, values, rate=0.1):
     """Take one step down the gradient."""
     classifier.train()
-    optimizer = torch.optim.SGD(classifier.learned().values(), rate)
+    optimizer = torch.optim.SGD(classifier.trainable().values(), rate)
     outputs = classifier(classifier.encoder.pack(values))
     torch.nn.functional.cross_entropy(outputs, torch.arange(len(values)) % 2).backward()
     optimizer.step()
@@ -117,7 +122,7 @@ def test_padding_changes_nothing(tmp_path, modality):
     for values in ([short], [short, long]):
         classifier.zero_grad()
         classifier(encoder.pack(values))[0].sum().backward()
-        gradients.append(torch.cat([one.grad.flatten() for one in classifier.learned().values()]))
+        gradients.append(torch.cat([one.grad.flatten() for one in classifier.trainable().values()]))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
@@ -126,7 +131,7 @@ def test_windows_come_together_as_in_extraction(pooling):
     rng = np.random.default_rng(0)
     windows, counts, owners = rng.normal(size=(5, 3)), np.array([4, 1, 2, 7, 3]), np.array([1, 0, 1, 1, 0])
     given = (torch.from_numpy(windows), torch.from_numpy(counts), torch.from_numpy(owners))
-    found = together(*given, 2, pooling).numpy()
+    found = combine_windows(*given, 2, pooling).numpy()
     expected = [
         combine(windows[owners == k][:, None], counts[owners == k], (pooling,), pooling) for k in range(2)
     ]
@@ -142,7 +147,7 @@ def test_blocks_are_computed_twice_to_the_same_gradient(tmp_path):
         calls.append(0)
         last.attention.register_forward_hook(lambda *_: calls.__setitem__(-1, calls[-1] + 1))
         classifier(encoder.pack(texts(encoder, "w1 w2", "w7"))).square().sum().backward()
-        gradients.append(torch.cat([one.grad.flatten() for one in classifier.learned().values()]))
+        gradients.append(torch.cat([one.grad.flatten() for one in classifier.trainable().values()]))
     assert calls == [1, 2]
     torch.testing.assert_close(*gradients)
 
@@ -151,7 +156,7 @@ def test_lora_trains_beside_the_weights_and_merges_into_them(tmp_path):
     pytest.importorskip("peft", reason="peft is not installed")
     encoder = encoder_of(tmp_path)
     classifier = classifier_of(encoder, layers="lora", lora_rank=2, lora_alpha=4)
-    assert all("lora_" in name or name.startswith("head.") for name in classifier.learned())
+    assert all("lora_" in name or name.startswith("head.") for name in classifier.trainable())
     before, values = copies(classifier), texts(encoder, "w1 w2", "w7", "w3", "w6 w5 w1")
     for _ in range(3):
         step(classifier, values)
@@ -175,7 +180,7 @@ def test_lora_trains_beside_the_weights_and_merges_into_them(tmp_path):
 
 
 def test_lora_without_peft_is_refused_in_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UsageError, match=r"--layers lora: peft is not installed: pip install"):
         classifier_of(encoder_of(tmp_path), layers="lora")
 
@@ -255,3 +260,105 @@ def test_blocks_that_are_taken_apart_are_not_told_apart():
 def test_a_folder_without_a_linear_layer_is_named(tmp_path):
     with pytest.raises(MixedSignalsError, match="has no linear layer"):
         load_head(tmp_path)
+
+
+TEXT = {"vocab_size": 12, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+WORDS = {**SMALL, **TEXT}
+TALKING = {
+    **SMALL,
+    **{"conv_dim": [8, 8], "conv_stride": [5, 8], "conv_kernel": [10, 8], "num_conv_pos_embeddings": 4},
+    **{"num_conv_pos_embedding_groups": 2, "layerdrop": 0.9, "mask_time_prob": 0.9, "mask_time_length": 500},
+}
+NETWORKS = {
+    "Roberta": ("text", WORDS),
+    "DebertaV2": ("text", WORDS | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "DistilBert": ("text", TEXT | {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 24}),
+    "MPNet": ("text", WORDS),
+    "T5": ("text", TEXT | {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}),
+    "GPT2": ("text", TEXT | {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64}),
+    "Hubert": ("audio", TALKING | {"conv_pos_batch_norm": True}),
+    "WavLM": ("audio", TALKING),
+    "Data2VecAudio": ("audio", TALKING | {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2}),
+    "Whisper": (
+        "audio",
+        TEXT
+        | {"d_model": 16, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 24}
+        | {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "num_mel_bins": 80}
+        | {"max_source_positions": 50, "encoder_layerdrop": 0.9, "decoder_start_token_id": 1},
+    ),
+    "VideoMAE": ("video", SMALL | {"image_size": 32, "patch_size": 16, "num_frames": 4}),
+    "Timesformer": ("video", SMALL | {"image_size": 32, "patch_size": 16, "num_frames": 4}),
+}
+
+
+def save_network(folder, name, kind=None):
+    """Write a network as it begins, and what prepares its input."""
+    modality, config = kind or NETWORKS[name]
+    if modality == "text":
+        save_bert(folder)
+        said = json.loads((folder / "tokenizer_config.json").read_text())
+        said["model_input_names"] = ["input_ids", "attention_mask"]
+        (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    elif modality == "video":
+        save_videomae(folder)
+    elif name == "Whisper":
+        transformers.WhisperFeatureExtractor(chunk_length=1).save_pretrained(folder)
+    else:
+        transformers.Wav2Vec2FeatureExtractor(sampling_rate=RATE).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**config)
+    getattr(transformers, f"{name}Model")(config).save_pretrained(folder)
+    return modality, folder
+
+
+@pytest.mark.parametrize("layers", ["last:1", "all", "lora"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_many_kinds_learn_and_come_back_as_they_were_left(tmp_path, name, layers):
+    if layers == "lora":
+        pytest.importorskip("peft", reason="peft is not installed")
+    modality, start = save_network(tmp_path / "start", name)
+    encoder = make_encoder(modality, str(start), device="cpu")
+    classifier = classifier_of(encoder, layers=layers)
+    values, target = values_of(encoder, modality, 2, 3, 2, 4), torch.tensor([0, 1, 0, 1])
+    buffers = {key: one.clone() for key, one in classifier.network.named_buffers()}
+    optimizer, losses = torch.optim.AdamW(classifier.trainable().values(), 1e-2), []
+    for _ in range(6):
+        losses.append(functional.cross_entropy(classifier.train()(encoder.pack(values)), target))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    after = dict(classifier.network.named_buffers())
+    assert all(torch.equal(one, after[key]) for key, one in buffers.items() if key in after)
+    with torch.no_grad():
+        outputs = classifier.train(False)(encoder.pack(values)).numpy()
+    saved = shutil.copytree(
+        start, tmp_path / "saved", ignore=shutil.ignore_patterns("config.json", "model.*")
+    )
+    classifier.save(saved)
+    original, again = (transformers.AutoModel.from_pretrained(one) for one in (start, saved))
+    assert original.state_dict().keys() == again.state_dict().keys()
+    assert not (saved / "adapter_config.json").exists()
+    tuned = make_encoder(modality, str(saved), device="cpu")
+    tuned.load()
+    vectors = np.stack([one.vectors[0] for one in tuned.encode(tuned.pack(values))])
+    layer, _ = load_head(saved)
+    np.testing.assert_allclose(vectors @ layer["weight"].T + layer["bias"], outputs, atol=1e-4)
+
+
+def test_a_network_that_fails_in_mixed_precision_is_named_with_the_mend(tmp_path):
+    """DeBERTa's first version masks with a number that bfloat16 cannot hold."""
+    config = WORDS | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
+    modality, folder = save_network(tmp_path / "deberta", "Deberta", ("text", config))
+    encoder = make_encoder(modality, str(folder), device="cpu")
+    classifier = classifier_of(encoder, layers="last:1", dtype="bfloat16")
+    with pytest.raises(MixedSignalsError, match=r"--text deberta: its network fails in bfloat16 .*float32$"):
+        classifier(encoder.pack(values_of(encoder, modality, 1)))
+
+
+def test_batch_norms_keep_their_statistics(tmp_path):
+    classifier = classifier_of(encoder_of(tmp_path), layers="all")
+    blocks(classifier.network, LAYERS)[-1].norm = torch.nn.BatchNorm1d(2)
+    classifier.train()
+    assert blocks(classifier.network, LAYERS)[-1].training
+    assert not blocks(classifier.network, LAYERS)[-1].norm.training

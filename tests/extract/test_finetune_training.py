@@ -3,76 +3,29 @@
 import json
 import os
 import pickletools
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tunable import CLASSES, encoder_of, ids_of, labels_of, store_of
+from tunable import CLASSES, QUICK, Bench, BrokenOffError, breaking, labels_of, part
 
+from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.finetune.designs import Training
-from mixed_signals.extract.finetune.inputs import Inputs
 from mixed_signals.extract.finetune.labels import Coding, Labels
 from mixed_signals.extract.finetune.learning import Learner
 from mixed_signals.extract.finetune.network import Classifier
 from mixed_signals.extract.finetune.settings import PRESETS, Settings
 from mixed_signals.extract.finetune.state import read
-from mixed_signals.extract.finetune.training import train
 from mixed_signals.store import MixedSignalsError, UsageError
 
-QUICK = Settings(epochs=4, learning_rate=5e-3, head_learning_rate=2e-2, batch_size=8, patience=0)
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
-def part(ids, share=0.5, name="planted"):
-    """Learn from the first rows, and choose the epoch on some that follow."""
-    n = int(share * len(ids))
-    return Training(name, tuple(ids[:n]), tuple(ids[n : n + 12]))
-
-
-class Bench:
-    """A planted corpus, an encoder and everything else that `train` wants."""
-
-    def __init__(self, folder, modality="text", n=48, **config):
-        self.ids = ids_of(n)
-        self.store = store_of(folder / "corpus", modality, n=n)
-        self.encoder = encoder_of(folder, modality, **config)
-        self.inputs = Inputs(self.store, self.encoder, workers=1)
-        self.labels = Labels("nominal", CLASSES, dict(zip(self.ids, labels_of(n), strict=True)))
-        self.training = part(self.ids)
-
-    def train(self, folder, settings=QUICK, training=None, labels=None, **options):
-        options = {"seed": 0} | options
-        return train(
-            self.encoder,
-            self.inputs,
-            labels or self.labels,
-            training or self.training,
-            settings,
-            folder,
-            **options,
-        )
-
-    def untrained(self, seed):
-        """Return a classifier whose linear layer says anything."""
-        coding = Coding.of(self.labels, self.ids, class_weights=False)
-        self.encoder.load()
-        torch.manual_seed(seed)
-        return Classifier(self.encoder, coding, QUICK)
-
-    def accuracy(self, classifier, ids):
-        """Return the share of rows that are given their own class."""
-        ids = self.inputs.look(ids)
-        with torch.no_grad():
-            packed = self.encoder.pack(next(self.inputs.values([ids])))
-            said = classifier.train(False)(packed).argmax(dim=1).tolist()
-        return np.mean([CLASSES[k] == self.labels.values[one] for k, one in zip(said, ids, strict=True)])
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +52,6 @@ def lines(folder, **wanted):
     ]
 
 
-class BrokenOff(Exception):  # noqa: N818
-    pass
-
-
-def breaking(epoch, step):
-    """Break off after a step of an epoch; its last step is told of when the epoch is written."""
-
-    def look(progress):
-        if (progress.epoch, progress.step) == (epoch, step):
-            raise BrokenOff
-
-    return look
-
-
 @pytest.mark.parametrize("modality", ["text", "audio", "video"])
 def test_training_raises_held_out_accuracy(tmp_path, modality):
     bench = Bench(tmp_path, modality, n=96 if modality == "text" else 36)
@@ -131,7 +70,7 @@ def test_training_raises_held_out_accuracy(tmp_path, modality):
 def test_a_training_that_was_broken_off_comes_to_the_same_bit_for_bit(bench, tmp_path, at):
     whole = bench.train(tmp_path / "whole")
     expected = weights(whole.classifier)
-    with pytest.raises(BrokenOff):
+    with pytest.raises(BrokenOffError):
         bench.train(tmp_path / "broken", on_progress=breaking(*at))
     assert read(tmp_path / "broken" / "state" / "last.safetensors")[1].epoch == 2
     torch.manual_seed(99)  # nothing depends on what torch would draw here
@@ -156,7 +95,7 @@ def test_a_training_that_was_killed_comes_to_the_same_bit_for_bit(tmp_path):
     bench = Bench(tmp_path)
     expected = weights(bench.train(tmp_path / "whole", settings).classifier)
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path), str(Path(__file__).parent)],
+        [sys.executable, "-c", CHILD, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     metrics = tmp_path / "killed" / "metrics.jsonl"
@@ -174,21 +113,13 @@ def test_a_training_that_was_killed_comes_to_the_same_bit_for_bit(tmp_path):
 CHILD = """
 import sys, time
 from dataclasses import replace
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_finetune_training import *
-from mixed_signals.store import Store
-from mixed_signals.extract.encoders import make_encoder
+import torch
+from tunable import QUICK, Bench
 
 torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-bench = Bench.__new__(Bench)
-bench.ids = ids_of(48)
-bench.encoder = make_encoder("text", str(folder / "tiny-text"), device="cpu")
-bench.inputs = Inputs(Store.open(folder / "corpus" / "store"), bench.encoder)
-bench.labels = Labels("nominal", CLASSES, dict(zip(bench.ids, labels_of(48))))
+bench = Bench(sys.argv[1])
 slow = lambda progress: time.sleep(60 if (progress.epoch, progress.step) == (3, 2) else 0)
-bench.train(folder / "killed", replace(QUICK, epochs=6), part(bench.ids), on_progress=slow)
+bench.train(bench.folder / "killed", replace(QUICK, epochs=6), on_progress=slow)
 """
 
 
@@ -220,7 +151,7 @@ def test_two_batches_of_four_are_a_batch_of_eight(tmp_path):
         learner = Learner(classifier, bench.inputs, bench.labels, replace(QUICK, dropout=0.0, clip=1e9))
         bench.inputs.look(rows)
         loss, norm = learner.step(batches, learner.packed(batches))
-        gradient = torch.cat([one.grad.flatten() for one in learner.learned.values()])
+        gradient = torch.cat([one.grad.flatten() for one in learner.trainable.values()])
         found[name] = (loss, norm, gradient)
     assert found["4+4"][:2] == pytest.approx(found["8"][:2], rel=1e-5)
     torch.testing.assert_close(found["4+4"][2], found["8"][2], rtol=1e-3, atol=1e-6)
@@ -263,7 +194,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(bench, tmp_path, monkeypatch):
     scores, after = iter([0.3, 0.9, 0.9, 0.1]), []
 
     def score(self, ids):
-        after.append({name: one.detach().clone() for name, one in self.learned.items()})
+        after.append({name: one.detach().clone() for name, one in self.trainable.items()})
         return next(scores), 1.0
 
     monkeypatch.setattr(Learner, "score", score)
@@ -316,6 +247,42 @@ def test_several_labels_at_once_are_refused():
 def test_rows_of_one_class_are_refused(bench, tmp_path):
     with pytest.raises(MixedSignalsError, match="nothing to tell apart"):
         bench.train(tmp_path, training=Training("t", tuple(bench.ids[0:8:2]), ()))
+
+
+def test_where_a_class_cannot_be_read_the_rows_are_named(tmp_path):
+    bench = Bench(tmp_path, n=24)
+    bench.inputs.look(bench.ids)
+    bench.inputs.reasons |= dict.fromkeys(bench.ids[1::2], "empty transcript")
+    with pytest.raises(MixedSignalsError) as caught:
+        bench.train(tmp_path / "run")
+    assert "only 'calm', without 12 rows that cannot be read (u001: empty transcript); mend" in str(
+        caught.value
+    )
+
+
+MASKING = {
+    **{"mask_time_prob": 0.9, "mask_time_length": 500, "mask_feature_prob": 0.9, "mask_feature_length": 4},
+    **{"layerdrop": 0.9},
+}
+
+
+def test_what_speech_networks_mask_and_skip_in_training_is_off_and_nothing_is_drawn_from_numpy(tmp_path):
+    """A mask of 500 frames is longer than the sounds: transformers would refuse it."""
+    bench, learned = Bench(tmp_path, "audio", n=16, **MASKING), []
+    masking = tmp_path / "tiny-audio"
+    plain = shutil.copytree(masking, tmp_path / "plain")
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps(config | {"apply_spec_augment": False, "layerdrop": 0.0}))
+    settings = replace(QUICK, epochs=2, batch_size=4, layers="all")
+    np.random.seed(7)  # noqa: NPY002 - transformers draws from this generator
+    before = np.random.get_state()  # noqa: NPY002
+    for folder in (masking, plain):
+        bench.encoder = make_encoder("audio", str(folder), device="cpu")
+        learned.append(weights(bench.train(folder / "whole", settings).classifier))
+    after = np.random.get_state()  # noqa: NPY002
+    assert (before[1] == after[1]).all()
+    assert before[2] == after[2]
+    assert same(*learned)
 
 
 def test_nothing_is_pickled(bench, tmp_path):
@@ -374,18 +341,12 @@ def test_rows_that_cannot_be_read_are_left_out_and_named(tmp_path):
     assert trained.left_out == {"u001": "cannot be read"}
 
 
-def test_tensorboard_that_is_not_there_is_asked_for(bench, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UsageError, match="pip install tensorboard"):
-        bench.train(tmp_path, tensorboard=True)
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision_trains_and_keeps_weights_whole(bench, tmp_path, dtype):
     whole = bench.train(tmp_path / "whole", replace(QUICK, dtype=dtype))
     expected = weights(whole.classifier)
     assert all(one.dtype == torch.float32 for one in whole.classifier.parameters())
-    with pytest.raises(BrokenOff):
+    with pytest.raises(BrokenOffError):
         bench.train(tmp_path / "broken", replace(QUICK, dtype=dtype), on_progress=breaking(2, 3))
     assert same(weights(bench.train(tmp_path / "broken", replace(QUICK, dtype=dtype)).classifier), expected)
     exact = weights(bench.train(tmp_path / "exact").classifier)
@@ -394,14 +355,14 @@ def test_mixed_precision_trains_and_keeps_weights_whole(bench, tmp_path, dtype):
 
 def test_learning_rates_rise_and_fall():
     settings = Settings(warmup=0.2)
-    rates = [settings.factor(step, 20) for step in range(20)]
+    rates = [settings.rate_factor(step, 20) for step in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert np.all(np.diff(rates[3:]) < 0)
     assert 0 < rates[-1] < 0.1
-    cosine = [replace(settings, schedule="cosine").factor(step, 20) for step in range(20)]
+    cosine = [replace(settings, schedule="cosine").rate_factor(step, 20) for step in range(20)]
     assert np.all(np.diff(cosine[3:]) < 0)
     assert cosine[5] > rates[5]
-    assert {PRESETS["study"].factor(step, 20) for step in range(20)} == {1.0}
+    assert {PRESETS["study"].rate_factor(step, 20) for step in range(20)} == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,14 @@ def test_a_hub_model_is_fetched_without_what_is_not_used_and_then_found_here(tmp
         resolve("org/tiny")  # main was never asked for
 
 
+def test_a_tuned_model_says_what_it_was_trained_on_when_it_comes_back_from_the_hub(tmp_path, hub):
+    hub.models["org/tuned"] = source = write(tiny("BertModel"), tmp_path / "tuned")
+    plain = resolve(str(source)).fingerprint
+    (source / "training.json").write_text(json.dumps({"trained_on": ["u1", "u2"]}))
+    assert make_encoder("text", "org/tuned", device="cpu").trained_on == ("u1", "u2")
+    assert resolve("org/tuned").fingerprint == plain
+
+
 def test_pickles_come_from_the_hub_only_where_there_is_nothing_else(tmp_path, hub):
     hub.models["org/tiny"] = write(tiny("BertModel"), tmp_path / "source", pickled=True)
     found = resolve("org/tiny")
@@ -144,13 +152,16 @@ def test_offline_says_which_model_where_it_was_looked_for_and_what_to_do(tmp_pat
     said = one_line(caught)
     folder = tmp_path / "hub/models--org--tiny"
     fetch = "'mixed-signals weights fetch org/tiny --revision v1'"
-    for part in ("org/tiny: not on this machine", str(folder), "HF_HUB_OFFLINE is set", fetch, "copy that"):
+    both = "org/tiny: not on this machine, neither as a folder here nor as a model of the hub"
+    for part in (both, str(folder), "HF_HUB_OFFLINE is set", "correct the path, or", fetch, "copy that"):
         assert part in said
 
 
 def test_no_connection_is_told_from_being_switched_off(monkeypatch):
     point_to(monkeypatch, "http://127.0.0.1:9")
-    with pytest.raises(MixedSignalsError, match=r"and no connection to http://127\.0\.0\.1:9: run 'mixed"):
+    with pytest.raises(
+        MixedSignalsError, match=r"and no connection to http://127\.0\.0\.1:9: correct the path, or run 'm"
+    ):
         resolve("org/tiny")
 
 

@@ -230,8 +230,8 @@ def test_two_feature_sets_of_one_name_are_refused(tmp_path):
 def test_a_url_says_how_to_go_on_and_words_need_no_media(tmp_path):
     (tmp_path / "here").mkdir()
     table = pd.DataFrame({"utterance_id": ["p"], "text": ["x"], "media": ["a.wav"]})
-    store = Store.create(tmp_path / "s", Corpus("c", table, media_root="https://example.org/corpus"))
-    with pytest.raises(MixedSignalsError, match="fetch them and name the folder with --media-root"):
+    store = Store.create(tmp_path / "s", Corpus("c", table, media_root="http://127.0.0.1:9/corpus"))
+    with pytest.raises(MixedSignalsError, match=r"the address is right .* or name a folder \(--media-root\)"):
         job.plan(store, [Seconds()])
     (outcome,) = run(store, Lengths())
     assert outcome.features.ok.all()

@@ -192,9 +192,9 @@ def test_an_error_of_the_network_ends_the_job_and_keeps_what_is_written(tmp_path
 def test_shards_made_apart_and_merged_are_the_whole(tmp_path):
     store = make_sounds(tmp_path, LENGTHS)
     (whole,) = run(store, Seconds("whole"))
-    for number in (2, 1, 3):
-        (outcome,) = run(store, Seconds(), shard=job.Shard(number, 3))
-        assert len(outcome.features) == 8
+    sizes = [len(run(store, Seconds(), shard=job.Shard(number, 3))[0].features) for number in (2, 1, 3)]
+    assert sum(sizes) == len(LENGTHS)
+    assert min(sizes) >= 5
     assert store.feature_sets() == ["audio/whole"]
     merged = merge(store, "audio/seconds")
     np.testing.assert_array_equal(merged.embedding, whole.features.embedding)
@@ -221,6 +221,43 @@ def test_shards_add_to_what_is_there_and_follow_a_corpus_that_changed(tmp_path):
     assert np.delete(merged.embedding[:, 0], 4).tolist() == np.delete(LENGTHS, 4).tolist()
     assert run(store, Seconds())[0].task.idle
     assert store.shards() == {}
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_shards_of_a_corpus_that_shrank_leave_none_behind(tmp_path, virtual):
+    store = make_store(tmp_path, ["x" * n for n in range(1, 13)])
+    for number in range(1, 7):
+        run(store, Lengths(), shard=job.Shard(number, 6))
+    if virtual:
+        merge(store, "text/lengths", virtual=True)
+    store = Store.create(store.path, Corpus("c", store.corpus.utterances[:3]), replace=True)
+    for number in range(1, 7):
+        run(store, Lengths(), shard=job.Shard(number, 6))
+    merged = merge(store, "text/lengths", virtual=virtual)
+    at = merged.find(store.corpus.id_bytes)
+    assert merged.embedding[at, 0].tolist() == [1, 2, 3]
+    assert len(merged) == 3
+    assert run(store, Lengths())[0].task.idle
+
+
+def test_a_set_that_reads_its_shards_follows_a_changed_corpus_in_shards_alone(tmp_path):
+    store = make_sounds(tmp_path, LENGTHS)
+    for number in (1, 2):
+        run(store, Seconds(), shard=job.Shard(number, 2))
+    merge(store, "audio/seconds", virtual=True)
+    assert run(store, Seconds())[0].task.idle
+    make_sound(tmp_path / "media" / "u04.wav", 4000)
+    store = Store.open(store.path)
+    with pytest.raises(
+        UsageError, match="its vectors lie in 2 shards; mixed-signals store merge STORE audio/seconds"
+    ):
+        run(store, Seconds())
+    made = [run(store, Seconds(), shard=job.Shard(number, 2))[0] for number in (1, 2)]
+    assert sum(len(one.features) for one in made) == len(LENGTHS)
+    features = merge(store, "audio/seconds", virtual=True)
+    at = features.find(store.corpus.id_bytes)
+    assert features.embedding[at[4], 0] == 4000
+    assert np.delete(features.embedding[at, 0], 4).tolist() == np.delete(LENGTHS, 4).tolist()
 
 
 def test_the_log_says_where_the_time_went(tmp_path):

@@ -30,6 +30,22 @@ def test_a_number_of_folds_beside_a_predefined_split_is_refused(tmp_path):
         raise call(store, "--split", "split", "--folds", "5").exception
 
 
+@pytest.mark.parametrize("one_class", [True, False])
+def test_test_rows_of_one_class_are_warned_of_in_a_line(tmp_path, one_class):
+    table = utterance_table(96, 8)
+    positive = table["label"] == table["label"].iloc[0]
+    table["split"] = np.where((positive if one_class else True) & (np.arange(96) % 4 == 0), "test", "train")
+    ran = call(made_of(tmp_path, table), "--split", "split", "--jobs", "1", "--allow-shared-groups")
+    assert ran.exit_code == 0, ran.exception
+    tested = table[table["split"] == "test"]
+    assert (tested["label"].nunique() == 1) == one_class
+    said = (
+        f"all {len(tested)} tested rows are of one class ({table['label'].iloc[0]}): accuracy and F1 say only how "
+        "often it is named, and AUROC is undefined (-)"
+    )
+    assert (said in ran.stdout) == one_class
+
+
 @pytest.mark.parametrize(("n_values", "noted"), [(24, True), (8, False)])
 def test_many_classes_that_are_all_numbers_are_noted(tmp_path, n_values, noted):
     table = utterance_table(96, 8).assign(label=[f"{i % n_values / 2}" for i in range(96)])

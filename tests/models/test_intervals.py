@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student_t
 
@@ -34,7 +34,6 @@ def plain_loop(x, groups):
     return whole, whole - reach, whole + reach
 
 
-@settings(deadline=None)
 @given(st.integers(8, 15), st.integers(0, 10_000))
 def test_all_paths_equal_the_plain_loop(n_groups, seed):
     rng = np.random.default_rng(seed)

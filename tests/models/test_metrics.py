@@ -13,7 +13,7 @@ from mixed_signals.analysis.panel import check_kind, make_panels
 from mixed_signals.models.areas import areas, auroc, mean_areas
 from mixed_signals.models.intervals import blocks_jackknife, group_jackknife
 from mixed_signals.models.measures import MEASURES
-from mixed_signals.models.metrics import score, score_model, seed_spread
+from mixed_signals.models.metrics import averaged_over_partitions, score, score_model, seed_spread
 from mixed_signals.models.tables import metrics_table, override_lines
 from mixed_signals.store import Corpus, MixedSignalsError, Run, Store, UsageError, load_run
 from mixed_signals.store.files import read_parquet, write_parquet
@@ -393,6 +393,21 @@ def test_what_was_overridden_is_said_in_yellow(nominal):
     lines = override_lines(run_of("nominal", [nominal], CLASSES, overrides=[said]))
     assert [(line.plain, line.style) for line in lines] == [(said, "yellow")]
     assert override_lines(run_of("nominal", [nominal], CLASSES)) == []
+
+
+def test_each_partition_counts_the_same_where_one_has_a_single_training(rng):
+    """As of the model that folds chose: in one role a head of several seeds, in the other one that depends on none."""
+    truth = rng.integers(0, 3, N)
+    seeded = [nominal_rows(rng, truth, seed) for seed in range(3)]
+    once = nominal_rows(rng, truth).assign(partition=1, fold=seeded[0]["fold"])
+    both = averaged_over_partitions(pd.concat([*seeded, once], ignore_index=True), "nominal", CLASSES)
+    names = [f"p_{name}" for name in CLASSES]
+    expected = (sum(table[names] for table in seeded) / 3 + once[names]) / 2
+    np.testing.assert_allclose(both[names], expected)
+    assert both["utterance_id"].is_unique
+    paired = [table.assign(partition=1) for table in seeded]
+    each = averaged_over_partitions(pd.concat([*seeded, *paired], ignore_index=True), "nominal", CLASSES)
+    assert len(each) == 3 * N  # each training by itself
 
 
 def test_an_analysis_refuses_a_target_that_gives_an_utterance_several_labels(interval, multilabel, nominal):

@@ -84,7 +84,15 @@ def test_broken_ratings_are_refused_and_named(columns, named):
     "media",
     [
         *("..", "a/../../b", "/etc/passwd", "~/secret.wav", "a\\b.wav", "C:x.wav", "file:///etc/passwd"),
-        *("http://host/a.wav", "a\0.wav", "a\nb.wav", "a\x9b.wav", "a\udcff.wav"),
+        *(
+            "ftp://host/a.wav",
+            "local:///a.wav",
+            "zip://a::s3://b/c",
+            "s3://b/../a.wav",
+            "s3:///a.wav",
+            "s3://b\\a",
+        ),
+        *("a\0.wav", "a\nb.wav", "a\x9b.wav", "a\udcff.wav"),
     ],
 )
 def test_media_that_could_lead_elsewhere_are_refused(media):
@@ -190,14 +198,53 @@ def test_media_links_within_the_root_are_followed_also_by_folder(tmp_path):
             corpus.media_path(entry)
 
 
-def test_media_at_a_url_are_told_where_to_go():
-    corpus = Corpus("far", table(media=["a.wav", ""]), media_root="https://host/clips")
-    assert corpus.media_root == "https://host/clips"
+def test_media_at_a_url_are_named_by_it(tmp_path):
+    corpus = Corpus("far", table(media=["x/a b.wav", ""]), media_root="s3://bucket/clips/")
+    assert corpus.media_root == "s3://bucket/clips/"
     assert corpus.media_path("") is None
-    with pytest.raises(MixedSignalsError, match=r"at https://host/clips; fetch them.*--media-root"):
-        corpus.media_path("a.wav")
-    with pytest.raises(UsageError, match="name the folder itself"):
-        Corpus("far", table(), media_root="file:///clips")
+    assert corpus.media_path("x/a b.wav") == "s3://bucket/clips/x/a b.wav"
+    web = Corpus("web", table(media=["a b?.wav", ""]), media_root="https://host/clips")
+    assert web.media_path("a b?.wav") == "https://host/clips/a%20b%3F.wav"
+    mixed = Corpus("mixed", table(media=["gs://bucket//a.wav", "b.wav"]), media_root=tmp_path)
+    assert [mixed.media_path(entry) for entry in mixed.utterances["media"]] == [
+        "gs://bucket//a.wav",
+        tmp_path.resolve() / "b.wav",
+    ]
+
+
+def test_a_media_root_as_a_file_url_is_that_folder(tmp_path):
+    folder = tmp_path / "my clips"
+    assert Corpus("near", table(), media_root=folder.as_uri()).media_root == folder
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIAIOSFODNN7EXAMPLE:pass/word@bucket/clips",
+        "https://me:password@host/clips",
+        " https://me:password@host/clips",
+        "https://password@host:8080/clips",
+        "https://host/clips?X-Amz-Signature=password",
+        "https://host/clips?any=password",
+        "s3://bucket/clips?token=password",
+        "gs://bucket/a%3FX-Goog-Signature=password",
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(url):
+    with pytest.raises(
+        InvalidCorpus, match=r"holds credentials or a signature; .* in the environment"
+    ) as cell:
+        Corpus("c", table(media=["a.wav", f"{url}/a.wav"]))
+    with pytest.raises(UsageError, match=r"holds credentials or a signature; .* in the environment") as root:
+        Corpus("c", table(), media_root=url)
+    for caught in (cell, root):
+        assert "pass" not in str(caught.value)
+        assert "AKIA" not in str(caught.value)
+
+
+def test_a_signature_behind_a_path_is_refused_too():
+    with pytest.raises(InvalidCorpus, match="holds credentials"):
+        Corpus("c", table(media=["a.wav?X-Amz-Signature=0f", ""]), media_root="https://host")
 
 
 def test_csv_with_its_own_column_names(tmp_path):

@@ -11,6 +11,7 @@ from mixed_signals.store import (
     Corpus,
     CrossFit,
     FeatureWriter,
+    Fold,
     MixedSignalsError,
     Recipe,
     Status,
@@ -19,6 +20,7 @@ from mixed_signals.store import (
     cross_fitted_views,
     folds,
 )
+from mixed_signals.store.cross_fits import ALIGNED, alignment_notes
 
 N, GROUPS = 24, 6
 
@@ -43,7 +45,7 @@ def write(store, modality, name, ids, *, width=2, **said):
         writer.write(range(N), vectors, status.tolist(), [""] * N)
 
 
-def three_way(store, modality="text", name="tuned", *, n_folds=3, leave_out=(), taught=None):
+def three_way(store, modality="text", name="tuned", *, n_folds=3, leave_out=(), taught=None, aligned=None):
     """Write the family of a three-way design, for the folds that `folds` makes."""
     made = folds(store.views(audio="plain"), n_folds)
     groups = dict(zip(store.corpus.ids, store.corpus.utterances["group"], strict=True))
@@ -62,7 +64,7 @@ def three_way(store, modality="text", name="tuned", *, n_folds=3, leave_out=(), 
                 fit.member,
                 {*heads, *fold.test_ids},
                 trained_on=taught or trained,
-                source={"cross_fitted": fit.as_provenance()},
+                source={"cross_fitted": fit.as_provenance(), **(aligned or {})},
             )
     return made
 
@@ -102,6 +104,34 @@ def test_a_family_whose_encoders_saw_test_rows_is_refused(store):
         sweep(views, ("logistic",), "all", own, (0,), views_by_fold=True, n_jobs=1)
 
 
+def test_test_rows_whose_group_trained_an_encoder_are_refused_though_no_head_is_trained_on_it(store):
+    ids, groups = store.corpus.ids, store.corpus.utterances["group"].to_numpy()
+    write(
+        store, "text", "once", ids, trained_on=[i for i in ids[:GROUPS] if groups[list(ids).index(i)] == "g3"]
+    )
+    known = np.isin(groups[GROUPS:], ["g0", "g1", "g2"])
+    fold = Fold(0, 0, ids[GROUPS:][known], ids[GROUPS:][~known])
+    views, n = store.views(text="once"), N // GROUPS - 1
+    with pytest.raises(
+        UsageError, match=rf"{n} test rows are of groups \(1, e.g. g3\) that are trained on too"
+    ):
+        sweep(views, ("logistic",), "all", [fold], (0,), n_jobs=1)
+    sweep(store.views(audio="plain"), ("logistic",), "all", [fold], (0,), n_jobs=1)
+
+
+def test_a_run_on_aligned_vectors_says_so_and_older_files_are_not_aligned(store):
+    three_way(store)
+    views, own, _ = cross_fitted_views(store, {"text": "tuned", "audio": "plain"})
+    assert sweep(views, ("logistic",), "all", own, (0,), views_by_fold=True, n_jobs=1).info["overrides"] == []
+    three_way(store, name="near", aligned={"aligned": {"anchors": 4}})
+    assert store["text/near.p0f0"].aligned
+    assert not store["text/tuned.p0f0"].aligned
+    views, own, _ = cross_fitted_views(store, {"text": "near", "audio": "plain"})
+    run = sweep(views, ("logistic",), "all", own, (0,), views_by_fold=True, n_jobs=1)
+    assert run.info["overrides"] == [f"{ALIGNED}: text/near"]
+    assert alignment_notes([]) == []
+
+
 def test_only_encoders_that_made_a_vector_of_the_fold_count(store):
     ids = store.corpus.ids
     rows = [ids[:12].tolist(), ids[12:].tolist()]
@@ -127,6 +157,17 @@ def test_a_family_that_is_not_whole_or_of_other_folds_is_refused(store):
         cross_fitted_views(store, {"text": "whole", "video": "other"})
     with pytest.raises(UsageError, match="no cross-fitted feature set among plain"):
         cross_fitted_views(store, {"audio": "plain"})
+
+
+def test_a_family_with_vectors_that_are_not_made_yet_is_refused(store):
+    three_way(store)
+    features = store["text/tuned.p1f2"]
+    at = features.blocks["status"].offset + int(np.flatnonzero(features.ok)[0])
+    with features.path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([Status.PENDING]))
+    with pytest.raises(UsageError, match=r"text/tuned\.p1f2: 1 vector not made yet"):
+        cross_fitted_views(store, {"text": "tuned"})
 
 
 def test_a_member_under_another_name_is_refused(store):

@@ -333,7 +333,7 @@ def test_one_recording_in_two_splits(tmp_path):
 times = st.sampled_from([np.nan, 0.5, 1.0, 1.5, 2.0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), times, times, st.sampled_from(["train", "valid", "test"])),
@@ -399,7 +399,7 @@ def test_errors_come_first_and_notes_last(tmp_path):
 VALUES = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     X=arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=VALUES),
     data=st.data(),

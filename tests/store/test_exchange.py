@@ -702,7 +702,7 @@ def test_an_empty_or_foreign_file_is_not_readable(store, tmp_path, ending):
         assert "not readable" in refusal(store, source)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([".npz", ".parquet", ".pkl", ".pt"]), st.data())
 def test_a_damaged_file_is_one_line_and_no_crash(ending, data):
     content = bytearray(VALID[ending][: data.draw(st.integers(0, len(VALID[ending])))])
@@ -724,7 +724,7 @@ def test_a_damaged_file_is_one_line_and_no_crash(ending, data):
 # Out
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     hnp.arrays(
         np.float32,

@@ -108,7 +108,7 @@ def test_it_changes_nothing_that_is_counted_on(tmp_path):
     assert np.array_equal(after.embedding, before.embedding)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(noise=st.binary(min_size=1, max_size=300) | st.text('[]{}"\n:1\\u,', min_size=1).map(str.encode))
 def test_noise_in_the_log_breaks_nothing(tmp_path_factory, noise):
     path = tmp_path_factory.mktemp("noise") / "enc.h5"

@@ -188,6 +188,22 @@ def imported(folder, *words):
     return CliRunner().invoke(app, ["import", *map(str, words), "--store", str(folder / "store")])
 
 
+def test_a_replaced_corpus_says_what_became_of_its_rows(tmp_path):
+    clips = tmp_path / "clips.csv"
+    clips.write_text("utterance_id,text,label,start,end\na,hi,x,0,1\nb,,y,,\nc,so,x,2,3\n")
+    assert "by id" not in imported(tmp_path, "csv", clips, "--replace").output
+    clips.write_text("utterance_id,text,label,start,end\nd,new,y,,\nb,,y,,\na,hey,x,0,1.5\n")
+    said = imported(tmp_path, "csv", clips, "--replace")
+    assert (
+        ": 2 utterances as before by id (another transcript in 1, another clip in 1), 1 new, 1 gone"
+        in said.output
+    ), said.output
+    (tmp_path / "store" / "corpus.json").write_text("{}")
+    said = imported(tmp_path, "csv", clips, "--replace")
+    assert said.exit_code == 0
+    assert "by id" not in said.output
+
+
 def test_the_import_command_declares_targets_and_shows_them(tmp_path):
     (tmp_path / "clips.csv").write_text("clip,arousal,effort\na,1.5,low\nb,,high\n")
     (tmp_path / "votes.csv").write_text("utterance_id,value,shown\na,x,video+audio\n")
@@ -219,7 +235,7 @@ def test_the_import_command_declares_targets_and_shows_them(tmp_path):
         (["ravdess", "a", "--ratings", "x.csv"], "--ratings: goes with tables"),
         (["ravdess", "a", "b"], "b: ravdess takes one SOURCE"),
         (["csv", "a.csv", "--target", "x"], "--target: expected KEY=VALUE"),
-        (["csv", "a.csv", "--media-root", "file:///x"], "file:///x: name the folder itself"),
+        (["csv", "a.csv", "--media-root", "file:///x"], "/x: the media root is not a folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

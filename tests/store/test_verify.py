@@ -83,7 +83,7 @@ def test_progress_counts_every_row(store):
     assert sum(seen) == N
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(row=st.integers(0, 6), byte=st.integers(0, D * 4 - 1), bit=st.integers(0, 7))
 def test_any_bit_that_flips_in_a_vector_names_its_row(sound, tmp_path_factory, row, byte, bit):
     store = Store.open(shutil.copytree(sound, tmp_path_factory.mktemp("flipped") / "store"))

@@ -61,7 +61,7 @@ orders = st.permutations(range(N)).flatmap(lambda p: st.integers(1, N).map(lambd
 statuses = st.lists(st.sampled_from(list(Status)), min_size=N, max_size=N)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.fixed_dictionaries(dict.fromkeys(MODALITIES, st.tuples(orders, statuses))),
     st.sets(st.integers(0, N - 1)),

@@ -147,7 +147,7 @@ def test_other_dimensions_under_the_same_recipe_are_refused(tmp_path):
 
 def test_what_an_interrupted_writer_said_of_a_row_is_gone_when_the_row_is_done(tmp_path, monkeypatch):
     path = tmp_path / "enc.h5"
-    real = writing._put
+    real = writing.put
 
     def stop_before_status(file, block, row, values):
         if block.dtype == np.uint8:
@@ -155,7 +155,7 @@ def test_what_an_interrupted_writer_said_of_a_row_is_gone_when_the_row_is_done(t
         real(file, block, row, values)
 
     with FeatureWriter(path, RECIPE, IDS, HASHES, DIMENSIONS) as writer:
-        monkeypatch.setattr(writing, "_put", stop_before_status)
+        monkeypatch.setattr(writing, "put", stop_before_status)
         with pytest.raises(KeyboardInterrupt):
             writer.write([3], np.ones((1, WIDTH)), [Status.FAILED], ["timeout"])
         monkeypatch.undo()
