@@ -41,8 +41,11 @@ class ReportPage:
     def choice(self, column):
         """Open the list of a column's levels; return it."""
         box = self.page.locator(f"#filters details[data-column='{column}']")
-        if box.get_attribute("open") is None:
+        while (
+            box.get_attribute("open") is None
+        ):  # a click goes astray where charts above take their place meanwhile
             box.locator("summary").click()
+        box.locator(".levels > *, select").first.wait_for()
         return box
 
     def choose(self, column, *levels):

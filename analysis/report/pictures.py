@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mixed_signals.analysis.study import Study
 
 _AS_FILES: Any = {"svg.fonttype": "none", "svg.hashsalt": "mixed-signals"}
-_DPI = 200
+_DPI, _PAGE_DPI = 200, 96
 _LONGEST_SLUG = 40
 
 
@@ -47,6 +47,8 @@ class Picture:
         What is to be seen, with the main numbers.
     caption : str
         How to read it, what intervals mean, and of how many utterances and groups it is.
+    width, height : int
+        In pixels of a page, so that a page keeps its place free until it is there.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Picture:
     title: str
     alt: str
     caption: str
+    width: int
+    height: int
 
 
 def pictures(analysis: Analysis, study: Study, head: str, folder: Path) -> list[Picture]:
@@ -82,7 +86,8 @@ def pictures(analysis: Analysis, study: Study, head: str, folder: Path) -> list[
             for file, content in files(drawn.figure, stem).items():
                 with replacing(folder / file) as temporary:
                     temporary.write_bytes(content)
-            found.append(Picture(drawn.name, stem, drawn.title, drawn.alt, drawn.caption))
+            width, height = (round(_PAGE_DPI * inches) for inches in drawn.figure.get_size_inches())
+            found.append(Picture(drawn.name, stem, drawn.title, drawn.alt, drawn.caption, width, height))
     return found
 
 

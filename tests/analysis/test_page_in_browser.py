@@ -100,6 +100,25 @@ def test_filters_join_and_are_cleared_one_by_one_and_together(explorer, gated):
     assert "#" not in explorer.page.url.replace("%23", "")
 
 
+def test_filters_stay_where_they_are_while_charts_above_them_are_drawn(explorer):
+    far = explorer.page.evaluate(
+        """async () => {
+          const place = document.querySelector("#filters");
+          const frame = () => new Promise(requestAnimationFrame);
+          const begun = () => [...document.querySelectorAll("figure.live")];
+          place.scrollIntoView({ block: "center" });
+          const first = place.getBoundingClientRect().y;
+          let far = 0;
+          while (!begun().length || begun().some((each) => !each.dataset.drawn)) {
+            await frame();
+            far = Math.max(far, Math.abs(place.getBoundingClientRect().y - first));
+          }
+          return far;
+        }"""
+    )
+    assert far < 100  # pixels
+
+
 def test_another_head_has_its_own_columns(explorer, made):
     table = made.table("utterances")
     other = table[table["head"] == "logistic"].sort_values("utterance_id")
