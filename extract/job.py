@@ -16,7 +16,6 @@ from mixed_signals.extract.media import Clip
 from mixed_signals.extract.media_hashes import ABSENT, NONE, media_hashes, media_sizes
 from mixed_signals.extract.sources import require_source
 from mixed_signals.store import FeatureSet, Status, Store, UsageError
-from mixed_signals.store.locks import sole_writer
 from mixed_signals.store.planning import Plan, plan_rows
 from mixed_signals.store.provenance import Recipe, feature_name, row_hashes
 
@@ -271,20 +270,6 @@ def lacking(task: Task, ids: np.ndarray) -> np.ndarray:
     """
     existing = FeatureSet(task.path) if task.path.exists() else None
     return _not_there(existing, task.plan, ids, task.entry_hashes)
-
-
-def remove_empty(path: Path) -> None:
-    """Remove the file of a shard that no utterance is in any more: merging would look for them in it.
-
-    Raises
-    ------
-    MixedSignalsError
-        If another process writes it.
-    """
-    if path.exists():
-        with sole_writer(path):
-            path.unlink()
-            path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
 
 
 class _Sources:

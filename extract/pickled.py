@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixed_signals.extract import weights
+from mixed_signals.store.disk import saved_or_error
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.files import read_json
 
@@ -100,4 +101,5 @@ def _convert(source: Path, target: Path) -> None:
         raise MixedSignalsError(
             f"{source}: damaged, or not a table of tensors: fetch it again, or use one published as safetensors"
         ) from error
-    save_file(tensors, target, metadata={"format": "pt"})
+    with saved_or_error(target):
+        save_file(tensors, target, metadata={"format": "pt"})

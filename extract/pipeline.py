@@ -19,11 +19,12 @@ import numpy as np
 from mixed_signals.extract.batches import Batch, Encoding, columns, shared_batches
 from mixed_signals.extract.children import cores, refuse_half_begun
 from mixed_signals.extract.encoders.base import Encoder, NetworkEncoder
-from mixed_signals.extract.job import Task, clips_of, remove_empty, rough_lengths
+from mixed_signals.extract.job import Task, clips_of, rough_lengths
 from mixed_signals.extract.line import Line
 from mixed_signals.extract.reading import reading
 from mixed_signals.extract.reads import Decoded
 from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store
+from mixed_signals.store.locks import remove_alone
 from mixed_signals.store.provenance import MODALITIES, library_versions
 from mixed_signals.store.terminal import describe_gap
 
@@ -145,7 +146,7 @@ def run(
         spent = _Modality(store, busy, options or Options(), on_progress).run() if busy else {}
         for task in mine:
             if not len(task.members):
-                remove_empty(task.path)
+                remove_alone(task.path)  # merging would look for utterances in it
             elif task.path.exists():
                 outcomes[task.key] = Outcome(task, FeatureSet(task.path), spent.get(task.key, {}))
     return [outcomes[task.key] for task in tasks if task.key in outcomes]

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixed_signals.store.disk import saved_or_error
 from mixed_signals.store.errors import MixedSignalsError
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _convert(checkpoint: Path, into: Path) -> None:
             f"{checkpoint}: not a Whisper checkpoint as published ({reason[0]})"
         ) from error
     config.save_pretrained(into)
-    save_file(tensors, into / "model.safetensors", metadata={"format": "pt"})
+    with saved_or_error(into):
+        save_file(tensors, into / "model.safetensors", metadata={"format": "pt"})
     WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(into)
 
 

@@ -19,6 +19,7 @@ from mixed_signals.models.material import Choice, Material
 from mixed_signals.models.plan import Block, Member
 from mixed_signals.models.threads import one_thread
 from mixed_signals.store import MixedSignalsError, UsageError
+from mixed_signals.store.disk import room_or_error
 from mixed_signals.store.files import replacing
 
 LIBRARIES = ("mixed-signals", "numpy", "scikit-learn", "torch", "xgboost")
@@ -194,7 +195,9 @@ def _write(keep: Path, done: Done) -> Done:
     arrays: dict[str, np.ndarray] = {}
     for number, each in enumerate(done.fitted):
         if each.head is not None:
-            each.head.save(str(keep / "heads" / each.member.stem(done.block.fold)))
+            stem = keep / "heads" / each.member.stem(done.block.fold)
+            with room_or_error(stem):
+                each.head.save(str(stem))
         arrays |= {
             f"{number}.{name}": value
             for name in ("rows", "P", "gates", "contributions")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -126,9 +127,11 @@ class _BoostedTrees(BaseHead):
         """Write the head in XGBoost's own format to ``<stem>.json`` and return that path."""
         values = {"n_trees_": self.n_trees_, "intercept_": self.intercept_}
         self.booster_.set_attr(**{KEY: describe(self, values)})
-        path = f"{stem}.json"
-        self.booster_.save_model(path)
-        return path
+        path = Path(f"{stem}.json")
+        path.write_bytes(
+            self.booster_.save_raw("json")
+        )  # a full disk is the system's error, not one of XGBoost
+        return str(path)
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return what `coding_` decodes, shape (N, width): the intercepts alone for a row without any feature."""

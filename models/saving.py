@@ -11,6 +11,7 @@ import numpy as np
 
 from mixed_signals.models.coding import Coding
 from mixed_signals.models.heads import HEADS
+from mixed_signals.store.disk import saved_or_error
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def write_arrays(
 
     path = f"{stem}.safetensors"
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(contiguous, path, metadata={KEY: describe(head, values)})
+    with saved_or_error(Path(path)):
+        save_file(contiguous, path, metadata={KEY: describe(head, values)})
     return path
 
 

@@ -35,6 +35,24 @@ def room_or_error(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def saved_or_error(path: Path) -> Iterator[None]:
+    """Turn what safetensors says where it cannot write, which names no file, into an error of one line.
+
+    Raises
+    ------
+    MixedSignalsError
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise MixedSignalsError(
+            f"{path}: cannot be written ({error}); what was written is kept: make room and run the same command again"
+        ) from error
+
+
 def reserve(file: int, size: int) -> None:
     """Give the file its size, and its room on the disk where the system can."""
     if hasattr(os, "posix_fallocate"):

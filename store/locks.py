@@ -29,7 +29,7 @@ def sole_writer(path: Path, what: str = "feature set", *, patience: float = 0.0)
         If another process holds it; the message names host and process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = path.with_name(f".{path.name}.lock")
+    note = lock_of(path)
     if note.is_symlink():
         raise MixedSignalsError(f"{note}: refused: a link in the place of a lock; remove it")
     lock = filelock.FileLock(str(note))
@@ -45,6 +45,25 @@ def sole_writer(path: Path, what: str = "feature set", *, patience: float = 0.0)
         yield
     finally:
         lock.release()
+
+
+def lock_of(path: Path) -> Path:
+    """Return where the lock of a file is."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def remove_alone(path: Path) -> None:
+    """Remove a file that nobody writes, and its lock; where there is none, do nothing.
+
+    Raises
+    ------
+    MixedSignalsError
+        If another process writes it.
+    """
+    if path.exists():
+        with sole_writer(path):
+            path.unlink()
+            lock_of(path).unlink(missing_ok=True)
 
 
 def _owner(note: Path) -> str:

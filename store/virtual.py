@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixed_signals.store.disk import put, reserve, room_or_error, write_all
+from mixed_signals.store.disk import put, reserve, write_all
 from mixed_signals.store.features import FeatureSet
 from mixed_signals.store.files import replacing
 from mixed_signals.store.job_log import with_jobs
@@ -65,7 +65,7 @@ def write_virtual(path: Path, parts: Sequence[FeatureSet], versions: Sequence[Ma
         sources=[(f"{FOLDER}/{piece.file}", piece.rows) for piece in pieces],
         n_piece_bytes=len(once["pieces"]),
     )
-    with room_or_error(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             reserve(file, made.size)

@@ -15,8 +15,8 @@ from mixed_signals.extract.encoders.passes import is_no_memory
 from mixed_signals.extract.encoders.pooling import pool
 from mixed_signals.extract.finetune.labels import Coding
 from mixed_signals.extract.finetune.settings import Settings
-from mixed_signals.extract.finetune.state import saying_what_cannot_be_written
 from mixed_signals.extract.reads import fault
+from mixed_signals.store.disk import saved_or_error
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.files import read_json, replacing, write_json
 
@@ -152,10 +152,10 @@ class Classifier(nn.Module):
         from safetensors.torch import save_file
 
         self.merge()
-        with quiet_transformers(), saying_what_cannot_be_written(folder):
+        with quiet_transformers(), saved_or_error(folder):
             self._whole().save_pretrained(folder, safe_serialization=True)
         head = {name: one.detach().cpu().contiguous() for name, one in self.head.state_dict().items()}
-        with replacing(folder / HEAD) as temporary, saying_what_cannot_be_written(folder / HEAD):
+        with replacing(folder / HEAD) as temporary, saved_or_error(folder / HEAD):
             save_file(head, temporary)
         write_json(folder / HEAD_SAID, {**asdict(self.coding), "pooling": self.pooling})
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixed_signals.store.disk import saved_or_error
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.files import replacing
 
@@ -57,25 +57,12 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
-@contextmanager
-def saying_what_cannot_be_written(path: Path) -> Iterator[None]:
-    """Name the path where a disk is full: the error of safetensors is none of the system's, and names no file."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        raise MixedSignalsError(
-            f"{path}: cannot be written ({error}): make room on its disk; the same command goes on from there"
-        ) from error
-
-
 def write(path: Path, tensors: Mapping[str, Tensor], state: State) -> None:
     """Write tensors and a state as one file, which is there wholly or not at all."""
     from safetensors.torch import save_file
 
     ready = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
-    with replacing(path) as temporary, saying_what_cannot_be_written(path):
+    with replacing(path) as temporary, saved_or_error(path):
         save_file(ready, temporary, metadata={_SAID: json.dumps(asdict(state))})
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixed_signals.extract.job import Task, remove_empty
+from mixed_signals.extract.job import Task
 from mixed_signals.extract.on_ray.dealing import Dealt
 from mixed_signals.extract.on_ray.parts import Broken, Job, Written, from_block
 from mixed_signals.extract.on_ray.parts_file import written_parts
@@ -28,7 +28,7 @@ from mixed_signals.extract.on_ray.stages import Decode, Encode, needs_networks, 
 from mixed_signals.extract.pipeline import Options, run
 from mixed_signals.extract.request import Request
 from mixed_signals.store import FeatureSet, MixedSignalsError, Store, UsageError
-from mixed_signals.store.locks import sole_writer
+from mixed_signals.store.locks import remove_alone, sole_writer
 from mixed_signals.store.merging import merge
 from mixed_signals.store.pieces import FOLDER
 
@@ -125,7 +125,7 @@ def run_on_cluster(
     """
     options, told = options or Options(), on_progress or (lambda rows: None)
     for path in dealt.empty:
-        remove_empty(path)
+        remove_alone(path)  # merging would look for utterances in it
     if not dealt.numbers:
         return {}
     rows, failed = dealt.rows, [0] * len(dealt.tasks)

@@ -37,7 +37,7 @@ from mixed_signals.extract.on_ray.parts_file import read_part
 from mixed_signals.extract.reading import readers_at_work
 from mixed_signals.extract.reads import Read
 from mixed_signals.store import FeatureSet, FeatureWriter, MixedSignalsError, Status, Store, remote
-from mixed_signals.store.locks import sole_writer
+from mixed_signals.store.locks import lock_of, sole_writer
 from mixed_signals.store.planning import plan_rows, recipe_difference
 from mixed_signals.store.provenance import library_versions
 from mixed_signals.store.verify import check_vectors
@@ -345,7 +345,7 @@ def _publish(path: Path, goal: Goal, part: Part, number: int, made: Columns, spe
     _flush(temporary)
     os.replace(temporary, path)
     _flush(path.parent)
-    temporary.with_name(f".{temporary.name}.lock").unlink(missing_ok=True)
+    lock_of(temporary).unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

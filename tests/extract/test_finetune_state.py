@@ -20,5 +20,5 @@ def test_a_disk_that_is_full_is_said_in_a_sentence(tmp_path):
     )
     last = done.stderr.strip().splitlines()[-1]
     assert f"MixedSignalsError: {path}: cannot be written" in last
-    assert "make room on its disk" in last
+    assert "make room and run the same command again" in last
     assert not list(tmp_path.iterdir())

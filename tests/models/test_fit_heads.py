@@ -1,7 +1,9 @@
 """What ``fit-heads`` says of calls that contradict themselves or the corpus."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from full_disk import limited
 from small_store import planted_store, utterance_table
 from typer.testing import CliRunner
 
@@ -38,7 +40,7 @@ def test_test_rows_of_one_class_are_warned_of_in_a_line(tmp_path, one_class):
     ran = call(made_of(tmp_path, table), "--split", "split", "--jobs", "1", "--allow-shared-groups")
     assert ran.exit_code == 0, ran.exception
     tested = table[table["split"] == "test"]
-    assert (tested["label"].nunique() == 1) == one_class
+    assert (len(set(tested["label"])) == 1) == one_class
     said = (
         f"all {len(tested)} tested rows are of one class ({table['label'].iloc[0]}): accuracy and F1 say only how "
         "often it is named, and AUROC is undefined (-)"
@@ -61,3 +63,23 @@ def test_a_fold_without_a_training_row_of_a_modality_is_named(tmp_path):
     said = r"fold \d of partition 0: no training row has audio; leave it out \(--subsets\)"
     with pytest.raises(UsageError, match=said):
         raise call(store, "--missing", "mask", "--folds", "2", "--jobs", "1").exception
+
+
+@pytest.mark.parametrize("head", ["logistic", "xgboost"])
+def test_a_full_disk_is_one_line_and_the_same_call_goes_on_once_there_is_room(tmp_path, head):
+    store = made_of(tmp_path, utterance_table(96, 8))
+    words = [str(store.path), "--heads", head, "--no-refit", "--folds", "2", "--jobs", "1", "--run"]
+    assert CliRunner().invoke(app, [*words, "whole"]).exit_code == 0
+    kept = store.path / "runs" / "whole" / "heads"
+    script = "from mixed_signals.models.cli import main; main()"
+    ran = limited(script, min(file.stat().st_size for file in kept.iterdir()) - 1, *words, "again")
+    assert ran.returncode == 1
+    said = ran.stderr.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f"error: {store.path}/runs/.again.unfinished/")
+    assert said[0].endswith("make room and run the same command again")
+    assert CliRunner().invoke(app, [*words, "again"]).exit_code == 0
+    whole, again = (
+        pd.read_parquet(store.path / "runs" / name / "predictions.parquet") for name in ("whole", "again")
+    )
+    pd.testing.assert_frame_equal(whole, again)

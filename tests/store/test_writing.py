@@ -5,15 +5,14 @@ import multiprocessing
 import os
 import pickle
 import random
-import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from full_disk import limited
 
 from mixed_signals.store import (
     FeatureSet,
@@ -307,19 +306,6 @@ def test_a_second_writer_finds_what_the_first_has_done_meanwhile(tmp_path):
     write_all(path, stop_after=3)
     with writer:
         assert len(writer.plan.rows) == N - 21
-
-
-def limited(script, size):
-    """Run a script under a limit on the size of files, as a full disk would set it."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.run(
-        [sys.executable, "-c", script], preexec_fn=limit, env=environment, capture_output=True, text=True
-    )
 
 
 def test_a_full_disk_is_one_error_and_the_job_goes_on_once_there_is_room(whole, tmp_path):
