@@ -75,7 +75,7 @@ def print_plan(job: Job, room: Room) -> None:
         soft_wrap=True,
     )
     console.print(f"disk: {_of_room(room)}", highlight=False, soft_wrap=True)
-    _note_unstopped(job)
+    _note_stopping(job)
     if job.design.aligned:
         _print_notes_on_alignment(f"{family.modality}/{family.name}" for family in job.families)
 
@@ -131,18 +131,28 @@ def print_trained(job: Job) -> None:
         )
     for (modality, reason), ids in left_out.items():
         _note(f"{modality}: not trained on {describe_ids(sorted(ids))}: {reason}")
-    _note_unstopped(job)
+    _note_stopping(job)
     if never_stopped:
         _note(
             f"no early stopping, for none of their validation rows can be read: {describe_ids(never_stopped)}"
         )
 
 
-def _note_unstopped(job: Job) -> None:
-    """Say which encoders are trained for all epochs because their rows are of too few groups."""
+def _note_stopping(job: Job) -> None:
+    """Say which encoders have no rows to stop on, their rows being of too few groups, or rows of one class alone."""
     without = [training.name for training in job.design.trainings if not training.validation_ids]
     if without and job.request.settings.validation:
         _note(f"{', '.join(without)}: no group can be spared to stop on, so that all epochs are trained")
+    alike = [
+        training.name
+        for training in job.design.trainings
+        if len({job.labels.values[one] for one in training.validation_ids}) == 1
+    ]
+    if alike:
+        _note(
+            f"{', '.join(alike)}: the rows to stop on are all of one class, which any encoder that names no other gets "
+            "right: a score that says little"
+        )
 
 
 def print_aligned(sets: Sequence[FeatureSet]) -> None:

@@ -84,6 +84,17 @@ def test_plan_says_what_would_be_trained_and_writes_nothing(store, encoder):
     assert files(store) == before
 
 
+@pytest.mark.parametrize("of_one_class", [True, False])
+def test_rows_to_stop_on_that_are_all_of_one_class_are_noted(tmp_path, encoder, of_one_class):
+    per_class = {"group": [f"g{i % 12}" for i in range(48)]}  # labels alternate: six groups of either
+    store = planted_store(tmp_path, n=48, **(per_class if of_one_class else {}))
+    result = call(
+        store, "--text", encoder, "--folds", "2", "--validation", "0.1", "--plan", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    assert ("the rows to stop on are all of one class" in said_in(result)) == of_one_class
+
+
 def test_help_shows_what_each_setting_is_in_both_recipes():
     said = " ".join(tunable.call(app, "--help", columns=400).output.split())
     default, study = PRESETS["default"], PRESETS["study"]
