@@ -186,7 +186,12 @@ def _run(
     from mixed_signals.extract.pipeline import prepare, run
     from mixed_signals.extract.several import run_on_devices
     from mixed_signals.extract.summary import print_made, print_plan, print_time, print_unmerged
+    from mixed_signals.store import FeatureSet
+    from mixed_signals.store.virtual import refuse_virtual
 
+    for task in tasks:
+        if len(devices) == 1 and not task.idle and task.path.exists():
+            refuse_virtual(FeatureSet(task.path))
     print_plan(tasks)
     print_unmerged(store, tasks)
     if only_plan:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mixed_signals.store.disk import put, reserve, write_all
+from mixed_signals.store.errors import UsageError
 from mixed_signals.store.features import FeatureSet
 from mixed_signals.store.files import replacing
 from mixed_signals.store.job_log import with_jobs
@@ -88,6 +89,21 @@ def write_virtual(path: Path, parts: Sequence[FeatureSet], versions: Sequence[Ma
             os.fsync(file)
         finally:
             os.close(file)
+
+
+def refuse_virtual(features: FeatureSet) -> None:
+    """Refuse to write single rows of a feature set whose vectors lie in others.
+
+    Raises
+    ------
+    UsageError
+        If it is one.
+    """
+    if features.virtual:
+        raise UsageError(
+            f"{features.path}: its vectors lie in {len(features.files) - 1:,} shards; mixed-signals store "
+            f"merge STORE {features.key} makes one file of them first (or go on in shards)"
+        )
 
 
 def piece_of(part: FeatureSet) -> Piece:

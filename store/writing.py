@@ -34,6 +34,7 @@ from mixed_signals.store.layout import REASON_BYTES, define_blocks, seal
 from mixed_signals.store.locks import sole_writer
 from mixed_signals.store.planning import plan_rows
 from mixed_signals.store.provenance import Recipe, as_bytes
+from mixed_signals.store.virtual import refuse_virtual
 
 _PIECE_BYTES = 1 << 20
 
@@ -128,13 +129,10 @@ class FeatureWriter:
             stack.enter_context(room_or_error(self.path))
             stack.enter_context(sole_writer(self.path))
             existing = FeatureSet(self.path) if self.path.exists() else None
-            if existing is not None and existing.virtual:
-                if not self._replace_virtual:
-                    raise UsageError(
-                        f"{self.path}: its vectors lie in {len(existing.files) - 1:,} shards; mixed-signals store "
-                        f"merge STORE {existing.key} makes one file of them first (or go on in shards)"
-                    )
+            if existing is not None and self._replace_virtual and existing.virtual:
                 existing = None
+            if existing is not None:
+                refuse_virtual(existing)
             if existing is not None and list(existing.dimensions) != list(self._dimensions):
                 raise UsageError(
                     f"{self.path}: has other dimensions ({existing.shape[1]:,} there, {len(self._dimensions):,} now, "

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mixed_signals.extract.cli import app
 from mixed_signals.extract.sources import require_source
 from mixed_signals.store import Corpus, MixedSignalsError, Store, UsageError
+from mixed_signals.store.merging import merge
 
 WORDS = ["well", "so", "yes", "no"]
 SAID = [" ".join(WORDS[i % 4] for i in range(1 + 7 * n % 11)) for n in range(40)]
@@ -88,6 +89,17 @@ def test_shards_are_left_to_be_merged(store, bert):
     assert f"mixed-signals store merge {store.path}" in said
     assert store.feature_sets() == []
     assert "1 shard not merged" in call(store, "--text", bert, "--device", "cpu", "--plan")
+
+
+@pytest.mark.parametrize("more", [[], ["--plan"]])
+def test_a_set_whose_vectors_lie_in_shards_is_refused_in_the_plan_too(store, bert, more):
+    for number in (1, 2):
+        call(store, "--text", bert, "--device", "cpu", "--shard", f"{number}/2")
+    merge(store, "text/tiny-bert", virtual=True)
+    assert "nothing to do" in call(store, "--text", bert, "--device", "cpu", *more)
+    Store.create(store.path, Corpus("c", store.corpus.utterances.assign(text=SAID[::-1])), replace=True)
+    with pytest.raises(UsageError, match="its vectors lie in 2 shards"):
+        call(store, "--text", bert, "--device", "cpu", *more)
 
 
 def test_the_self_test_passes_and_writes_nothing(store, bert):
