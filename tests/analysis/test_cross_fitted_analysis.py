@@ -18,7 +18,7 @@ from mixed_signals.analysis.disagreement.same_modality import same_modality
 from mixed_signals.analysis.pairing import of_run
 from mixed_signals.analysis.panel import FUSION
 from mixed_signals.analysis.perturbing import HeldOut, drop, noise
-from mixed_signals.analysis.report.page import cross_fitting
+from mixed_signals.analysis.report.tuned_encoders import cross_fitting
 from mixed_signals.analysis.robustness.reweighting import (
     evaluate_training,
     inner_disagreement,
