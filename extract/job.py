@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 
 from mixed_signals.extract.encoders.base import Encoder, Output
 from mixed_signals.extract.media import Clip
-from mixed_signals.extract.media_hashes import ABSENT, NONE, media_hashes, media_sizes
-from mixed_signals.extract.sources import require_source
+from mixed_signals.extract.media_hashes import ABSENT, media_sizes
+from mixed_signals.extract.sources import Sources, require_source
 from mixed_signals.store import FeatureSet, Status, Store, UsageError
 from mixed_signals.store.planning import Plan, plan_rows
-from mixed_signals.store.provenance import Recipe, feature_name, row_hashes
+from mixed_signals.store.provenance import Recipe, feature_name
 
 _RUN = 64  # utterances of like length that stay together, if there are so many
 _LEAST = 0.1  # of the mean length, what an utterance counts for at least where shards are dealt
@@ -165,7 +164,7 @@ def plan(
     """
     for encoder in {encoder.modality: encoder for encoder in reversed(encoders)}.values():
         require_source(store, encoder.modality, encoder.name)
-    sources = _Sources(store)
+    sources = Sources(store)
     tasks: dict[str, Task] = {}
     for encoder in encoders:
         for number, output in enumerate(encoder.outputs):
@@ -201,7 +200,7 @@ def refuse_other_shards(store: Store, keys: Collection[str], of: int) -> None:
 
 def _task(
     store: Store,
-    sources: _Sources,
+    sources: Sources,
     encoder: Encoder,
     number: int,
     recipe: Recipe,
@@ -270,31 +269,6 @@ def lacking(task: Task, ids: np.ndarray) -> np.ndarray:
     """
     existing = FeatureSet(task.path) if task.path.exists() else None
     return _not_there(existing, task.plan, ids, task.entry_hashes)
-
-
-class _Sources:
-    """What the corpus's vectors are made of; media are looked at only where they are asked for."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    @cached_property
-    def hashes_of_media(self) -> dict[str, str]:
-        return media_hashes(self.store)
-
-    def row_hashes(self, modality: str) -> np.ndarray:
-        """Return what each utterance's vector is made of, shape (N,), bytes."""
-        table = self.store.corpus.utterances
-        if modality == "text":
-            return self.store.corpus.text_hash_bytes
-        return row_hashes("media", table["media"].map(self.hashes_of_media), table["start"], table["end"])
-
-    def absent(self, modality: str) -> np.ndarray:
-        """Return which utterances have no text, or no media that is there, shape (N,)."""
-        table = self.store.corpus.utterances
-        if modality == "text":
-            return (table["text"].str.strip() == "").to_numpy()
-        return table["media"].map(self.hashes_of_media).isin([ABSENT, NONE]).to_numpy()
 
 
 def rough_lengths(store: Store, modality: str) -> np.ndarray:

@@ -1,11 +1,16 @@
-"""Whether a corpus has what the encoders of a modality read."""
+"""What the encoders of a modality read of a corpus: whether it is there, and what it holds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
+from mixed_signals.extract.media_hashes import ABSENT, NONE, media_hashes
 from mixed_signals.store import Store, UsageError
+from mixed_signals.store.provenance import row_hashes
 from mixed_signals.store.terminal import counted
 
 
@@ -46,3 +51,38 @@ def require_source(store: Store, modality: str, name: str, ids: Sequence[str] | 
             f"--{modality} {name}: of {those} none has its media file there, e.g. {first}: if they have moved, say "
             f"where they are (--media-root), or leave --{modality} out"
         )
+
+
+class Sources:
+    """What the vectors of a corpus are made of; media are looked at only where they are asked for, and once.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @cached_property
+    def hashes_of_media(self) -> dict[str, str]:
+        """What each media entry holds (`media_hashes`)."""
+        return media_hashes(self.store)
+
+    def row_hashes(self, modality: str) -> np.ndarray:
+        """Return what each utterance's vector is made of, shape (N,), bytes."""
+        table = self.store.corpus.utterances
+        if modality == "text":
+            return self.store.corpus.text_hash_bytes
+        return row_hashes("media", table["media"].map(self.hashes_of_media), table["start"], table["end"])
+
+    def by_utterance(self, modality: str) -> dict[str, bytes]:
+        """Return what each utterance's vector is made of, by its id."""
+        return dict(zip(self.store.corpus.ids.tolist(), self.row_hashes(modality).tolist(), strict=True))
+
+    def absent(self, modality: str) -> np.ndarray:
+        """Return which utterances have no text, or no media that is there, shape (N,)."""
+        table = self.store.corpus.utterances
+        if modality == "text":
+            return (table["text"].str.strip() == "").to_numpy()
+        return table["media"].map(self.hashes_of_media).isin([ABSENT, NONE]).to_numpy()

@@ -5,6 +5,7 @@ Everything is planned from labels, groups and seed alone, so that a second call,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from mixed_signals.extract.finetune import card
 from mixed_signals.extract.finetune.designs import Design, Member, Rows, Training, by_split, nested, three_way
 from mixed_signals.extract.finetune.labels import Labels
 from mixed_signals.extract.finetune.network import check_trainable
-from mixed_signals.extract.finetune.recipe import recipe_of
+from mixed_signals.extract.finetune.recipe import MEDIA, recipe_of
 from mixed_signals.extract.finetune.request import Request, check
-from mixed_signals.extract.sources import require_source
+from mixed_signals.extract.sources import Sources, require_source
 from mixed_signals.store import Store, UsageError, folds
 from mixed_signals.store.cross_fits import families, member_name
 from mixed_signals.store.files import checked_name, read_json
@@ -138,11 +139,15 @@ def plan(request: Request, device: str = "auto", *, fetch: bool = True) -> Job:
     made = tuple(_family(store, request, design, *one, device, fetch) for one in request.encoders)
     for family in made:
         require_source(store, family.modality, family.encoder.name, views.ids.tolist())
-    recipes = {
-        family.checkpoint(training): recipe_of(request, store, labels, design, family.encoder, training)
-        for family in made
-        for training in design.trainings
-    }
+    sources, recipes = Sources(store), {}
+    for family in made:
+        for training in design.trainings:
+            media = None
+            if family.modality != "text" and card.finished(family.checkpoint(training)) is None:
+                media = sources.by_utterance(family.modality)
+            recipes[family.checkpoint(training)] = recipe_of(
+                request, store, labels, design, family.encoder, training, media
+            )
     job = Job(request, store, labels, design, made, recipes, notes)
     for family in made:
         _refuse_taught(design, family)
@@ -216,9 +221,20 @@ def _refuse_other(job: Job, family: Family) -> None:
             "their own (--name), or remove them"
         )
     for training in job.design.trainings:
-        final = family.checkpoint(training)
-        done, begun = card.finished(final), family.working(training) / card.RECIPE
+        final, working = family.checkpoint(training), family.working(training)
+        done, begun = card.finished(final), working / card.RECIPE
+        now = job.recipes[final]
         if done is not None:
-            card.refuse_other(final, done["recipe"], job.recipes[final])
+            card.refuse_other(final, _without_media(done["recipe"]), _without_media(now))
         elif begun.is_file():
-            card.refuse_other(begun.parent, read_json(begun), job.recipes[final])
+            there = read_json(begun)
+            card.refuse_other(working, _without_media(there), _without_media(now))
+            if there.get(MEDIA) != now.get(MEDIA):
+                raise UsageError(
+                    f"{working}: recordings have changed, or are gone, since this training was broken off: put back "
+                    "those that it began with, or remove the folder to begin it again"
+                )
+
+
+def _without_media(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recipe.items() if key != MEDIA}

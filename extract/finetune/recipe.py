@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from mixed_signals.store import Store
 from mixed_signals.store.files import plain
 from mixed_signals.store.provenance import fingerprint
 
+MEDIA = "media"
+
 
 def recipe_of(
     request: Request,
@@ -23,8 +26,13 @@ def recipe_of(
     design: Design,
     encoder: TransformerEncoder,
     training: Training,
+    media: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Return what decides how an encoder is trained, as its card has it."""
+    """Return what decides how an encoder is trained, as its card has it.
+
+    `media` says what each utterance's recording holds: under ``media``, which a training that goes on is compared by.
+    One that is finished is not, for by then recordings may have been put away.
+    """
     (_, spec), *_ = (one for one in request.encoders if one[0] == encoder.modality)
     hub_name = PRESETS[spec].hub if spec in PRESETS else spec if not Path(spec).expanduser().exists() else ""
     made_of = dict(
@@ -54,6 +62,7 @@ def recipe_of(
             "labels": fingerprint([(one, plain(labels.values[one])) for one in sorted(rows)]),
             "content": fingerprint([made_of[one].decode() for one in sorted(rows)]),
             "settings": asdict(request.settings),
+            **({MEDIA: fingerprint([media[one].hex() for one in sorted(rows)])} if media is not None else {}),
         }
     )
     return said

@@ -16,6 +16,8 @@ from mixed_signals.extract import pipeline
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.finetune import card
 from mixed_signals.extract.finetune.cli import app
+from mixed_signals.extract.finetune.in_turn import train_encoders
+from mixed_signals.extract.finetune.job import plan
 from mixed_signals.extract.finetune.request import Request
 from mixed_signals.extract.finetune.settings import Settings
 from mixed_signals.extract.finetune.shown import print_trained
@@ -162,3 +164,31 @@ def test_where_all_media_have_moved_the_flag_that_says_where_is_named(tmp_path):
     said = "audio: none of 24 utterances can be read (u000: the file does not exist); if the media have moved"
     assert str(result.exception).startswith(said), result.exception
     assert "--media-root" in str(result.exception)
+
+
+def test_recordings_that_were_replaced_while_a_training_was_broken_off_are_noticed(tmp_path):
+    store = planted_store(tmp_path, "audio", n=24)
+    request = Request(store.path, (("audio", str(save_wav2vec2(tmp_path / "ears"))),), QUICK, folds=2)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(step):
+        if step.number == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train_encoders(plan(request, "cpu"), on_step=stop)
+    job = plan(request, "cpu")
+    begun = job.families[0].working(job.design.trainings[1])
+    clip = tmp_path / "media" / "u000.wav"
+    before = clip.read_bytes()
+    clip.write_bytes((tmp_path / "media" / "u001.wav").read_bytes())
+    with pytest.raises(UsageError, match="recordings have changed, or are gone, since") as caught:
+        plan(request, "cpu")
+    assert str(caught.value).startswith(f"{begun}: ")
+    clip.write_bytes(before)
+    assert len(plan(request, "cpu").todo) == 3
+    train_encoders(plan(request, "cpu"))
+    clip.write_bytes(b"gone")
+    assert plan(request, "cpu").todo == []
