@@ -196,7 +196,7 @@ def _write(keep: Path, done: Done) -> Done:
     for number, each in enumerate(done.fitted):
         if each.head is not None:
             stem = keep / "heads" / each.member.stem(done.block.fold)
-            with room_or_error(stem):
+            with room_or_error(stem, kept=True):
                 each.head.save(str(stem))
         arrays |= {
             f"{number}.{name}": value

@@ -17,8 +17,15 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def room_or_error(path: Path) -> Iterator[None]:
+def room_or_error(path: Path, *, kept: bool = False) -> Iterator[None]:
     """Turn a full disk into an error of one line.
+
+    Parameters
+    ----------
+    path : Path
+        What is written.
+    kept : bool
+        Whether what was written before stays, and the same command goes on from there.
 
     Raises
     ------
@@ -29,9 +36,9 @@ def room_or_error(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
+        stays = "; what was written is kept" if kept else ""
         raise MixedSignalsError(
-            f"{path}: {os.strerror(error.errno or 0).lower()}; what was written is kept: make room and run the "
-            "same command again"
+            f"{path}: {os.strerror(error.errno or 0).lower()}{stays}: make room and run the same command again"
         ) from error
 
 
@@ -49,7 +56,7 @@ def saved_or_error(path: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise MixedSignalsError(
-            f"{path}: cannot be written ({error}); what was written is kept: make room and run the same command again"
+            f"{path}: cannot be written ({error}): make room and run the same command again"
         ) from error
 
 

@@ -126,7 +126,7 @@ class FeatureWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(room_or_error(self.path))
+            stack.enter_context(room_or_error(self.path, kept=True))
             stack.enter_context(sole_writer(self.path))
             existing = FeatureSet(self.path) if self.path.exists() else None
             if existing is not None and self._replace_virtual and existing.virtual:
