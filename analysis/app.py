@@ -91,9 +91,9 @@ def demo(
     console = stdout()
     corpus, store = folder / "corpus", folder / "store"
     settings = {"utterances": utterances, "seed": seed}
-    console.print(f"[bold]1. A corpus of {utterances} short videos, rendered here[/]", highlight=False)
+    console.print(f"1. A corpus of {utterances} short videos, rendered here", style="bold")
     _make_corpus(corpus, settings)
-    console.print("[bold]2. Into a store[/]")
+    console.print("2. Into a store", style="bold")
     if (store / "corpus.json").exists():
         console.print("there already")
     else:
@@ -101,9 +101,9 @@ def demo(
             "corpus", "import", "csv", corpus / "utterances.csv", "--store", store,
             "--group", "speaker", "--ratings", corpus / "ratings.csv", "--name", "demo",
         )  # fmt: skip
-    console.print("[bold]3. One vector per utterance and modality[/]")
+    console.print("3. One vector per utterance and modality", style="bold")
     _command("extract", store, "--text", "minilm", "--audio", "egemaps", "--video", "blendshapes")
-    console.print("[bold]4. Heads on every subset of modalities[/]")
+    console.print("4. Heads on every subset of modalities", style="bold")
     if (store / "runs" / "demo" / "run.json").exists():
         console.print("there already")
     else:
@@ -111,15 +111,15 @@ def demo(
             "fit", store, "--features", "text=minilm,audio=egemaps,video=blendshapes",
             "--heads", "logistic,xgboost", "--fusion", "gated", "--folds", 5, "--seeds", 5, "--run", "demo",
         )  # fmt: skip
-    console.print("[bold]5. Where they disagree[/]")
+    console.print("5. Where they disagree", style="bold")
     _command("analyze", store, "--run", "demo", "--head", "gated")
-    console.print("[bold]6. What was planted, and what was found[/]")
+    console.print("6. What was planted, and what was found", style="bold")
     from mixed_signals.analysis.planted import print_comparison
 
     print_comparison(console, store / "runs" / "demo" / "analysis", corpus / "planted.csv", head="gated")
     report = (store / "runs" / "demo" / "analysis" / "report" / "index.html").resolve()
-    console.print(f"done in {time.perf_counter() - started:.0f} s; the report is at", highlight=False)
-    console.print(str(report), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"done in {time.perf_counter() - started:.0f} s; the report is at")
+    console.print(str(report), soft_wrap=True)
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def _make_corpus(folder: Path, settings: dict[str, int]) -> None:
             raise UsageError(
                 f"{folder}: holds a corpus of other settings ({read_json(made)}); name another FOLDER"
             )
-        stdout().print("there already", highlight=False)
+        stdout().print("there already")
         return
     make_demo_corpus = import_module("mixed_signals.extract.demo.corpus").make_demo_corpus
     kept = "the same command renders it again and goes on"
@@ -152,6 +152,6 @@ def _command(name: str, *arguments: object) -> None:
     """Show a command as a person would type it, and run it."""
     words = [str(argument) for argument in arguments]
     typed = [_OWN_NAMES[name]] if name in _OWN_NAMES else ["mixed-signals", name]
-    stdout().print(f"[cyan]$ {shlex.join([*typed, *words])}[/]", highlight=False, soft_wrap=True)
+    stdout().print(f"$ {shlex.join([*typed, *words])}", style="cyan", soft_wrap=True)
     command: Any = typer.main.get_command(import_module(COMMANDS[name]).app)
     command.main(args=words, prog_name=" ".join(typed), standalone_mode=False)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mixed_signals.store.errors import UsageError
-from mixed_signals.store.terminal import Debug, interruptible, make_app, run_app, split_values, stderr, stdout
+from mixed_signals.store.terminal import (
+    Debug,
+    interruptible,
+    make_app,
+    note,
+    run_app,
+    split_values,
+    stdout,
+    working,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,8 +106,6 @@ def analyze_disagreement(
 
     Example: [bold]analyze-disagreement my.store --run first --head gated[/]
     """
-    from rich.markup import escape
-
     from mixed_signals.analysis.analysis import analyze, analyze_people
     from mixed_signals.store import Store
 
@@ -108,7 +115,7 @@ def analyze_disagreement(
         raise UsageError("--report, --clips: the report is of a run, and this store has none; leave them out")
     if report is not None and only and "disagreement" not in split_values(only):
         raise UsageError("--report: the report shows disagreement; add it to --only, or leave --report out")
-    with interruptible("nothing was written"), stderr().status("reading") as status:
+    with interruptible("nothing was written"), working("reading") as update:
         if without_run:
             result = analyze_people(opened, resamples=resamples, seed=seed)
         else:
@@ -125,21 +132,21 @@ def analyze_disagreement(
                 seed=seed,
                 report=report,
                 clips=clips,
-                on_question=lambda question: status.update(f"analysing {escape(question)}"),
-                on_step=lambda what: status.update(f"writing the report: {escape(what)}"),
+                on_question=lambda question: update(f"analysing {question}"),
+                on_step=lambda what: update(f"writing the report: {what}"),
             )
     console = stdout()
     for title, table in (*_metrics(result), *_rates(result), *_types(result)):
-        console.print(title, style="bold", highlight=False, markup=False)
+        console.print(title, style="bold")
         console.print(table)
         console.print()
     _sentences(console, result, every=every)
     for warning in result.warnings:
-        stderr().print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
-    console.print(f"{len(result.findings)} findings, {len(result.tables)} tables", highlight=False)
-    console.print(f"files: {result.folder}", highlight=False, markup=False, soft_wrap=True)
+        note(warning)
+    console.print(f"{len(result.findings)} findings, {len(result.tables)} tables")
+    console.print(f"files: {result.folder}", soft_wrap=True)
     if result.report is not None:
-        console.print(f"report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"report: {result.report}", soft_wrap=True)
 
 
 def _only_run(store: Store) -> str:
@@ -223,12 +230,12 @@ def _sentences(console: Console, result: Analysis, *, every: bool) -> None:
     prefix = f"{result.heads[0]}: " if len(result.heads) == 1 else "\0"
 
     def tell(title: str, sentences: list[str], more: int = 0) -> None:
-        console.print(title, style="bold", highlight=False, markup=False)
+        console.print(title, style="bold")
         console.print(
             *(Padding(Text(sentence.removeprefix(prefix)), (0, 0, 0, 2)) for sentence in sentences), sep=""
         )
         if more:
-            console.print(f"  ({more} more: --all, findings.json)", style="dim", highlight=False)
+            console.print(f"  ({more} more: --all, findings.json)", style="dim")
         console.print()
 
     primary = [finding for finding in result.findings if finding.primary]

@@ -50,16 +50,16 @@ def explore(
     folder = report_folder(opened, run, report)
 
     def tell(address: str) -> None:
-        stdout().print(address, highlight=False, markup=False, soft_wrap=True)
+        stdout().print(address, soft_wrap=True)
         sys.stdout.flush()
-        stderr().print("Ctrl-C ends it", highlight=False)
+        stderr().print("Ctrl-C ends it")
         if browser and _has_display():
             _open_browser(address)
 
     try:
         asyncio.run(serve(opened, folder, port=port, on_ready=tell))
     except KeyboardInterrupt:
-        stderr().print("stopped", highlight=False)
+        stderr().print("stopped")
 
 
 def _has_display() -> bool:

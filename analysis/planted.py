@@ -95,6 +95,7 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
     """Print the comparison for one head of an analysis in `folder` as a table and two sentences."""
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text
 
     planted = read_planted(planted_path)
     utterances = read_table(folder, "utterances")
@@ -107,10 +108,10 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
         table.add_column(column, justify="right")
     for row in found.to_dict("records"):
         shares = [row["differ"], *(row[f"odd_{m}"] for m in modalities), row["wrong"]]
-        cells = [f"{share:.0%}" for share in shares]
+        cells: list[str | Text] = [f"{share:.0%}" for share in shares]
         if row["conflict"]:
             place = 1 + modalities.index(row["conflict"])
-            cells[place] = f"[bold]{cells[place]}[/]"
+            cells[place] = Text(f"{shares[place]:.0%}", "bold")
         table.add_row(row["conflict"] or "(none)", str(row["n"]), *cells, f"{row['vote_entropy']:.2f}")
     console.print(table)
     conflicts = found[found["conflict"] != ""].to_dict("records")
@@ -128,5 +129,4 @@ def print_comparison(console: Console, folder: Path, planted_path: Path, *, head
         f"{detection(utterances, planted):.2f} (0.5 is chance).\n"
         f"The modality that was planted as the contradicting one is the odd one out in {share:.0%} of its "
         f"utterances; where nothing was planted, any given modality is in {chance:.0%}.",
-        highlight=False,
     )

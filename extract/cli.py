@@ -164,9 +164,7 @@ def extract_features(
         else:
             _run(request, opened, tasks, chosen, options, only_plan=plan)
     if shard and not plan:
-        stdout().print(
-            f"when all shards are done: mixed-signals store merge {store}", highlight=False, soft_wrap=True
-        )
+        stdout().print(f"when all shards are done: mixed-signals store merge {store}", soft_wrap=True)
 
 
 def main() -> None:
@@ -266,9 +264,7 @@ def _check(store: Store, encoders: list[Encoder], workers: int) -> None:
             encoder.prepare()
             checked += check(store, encoder, workers=workers)
         else:
-            stdout().print(
-                f"{encoder.name}: encodes each utterance by itself, nothing to compare", highlight=False
-            )
+            stdout().print(f"{encoder.name}: encodes each utterance by itself, nothing to compare")
     if checked:
         print_checked(checked)
     bad = [one.encoder for one in checked if not one.ok]

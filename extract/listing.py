@@ -18,9 +18,11 @@ OTHERS = (
 
 def print_encoders() -> None:
     """Print every preset: its dimensions, rate, licence, and whether its weights are on this machine."""
+    from rich.text import Text
+
     table = new_table("encoder", "dims", "rate", "licence", "here", "what it is")
     for modality in ("text", "audio", "video"):
-        table.add_row(f"[bold]--{modality}[/]")
+        table.add_row(Text(f"--{modality}", "bold"))
         mine = {name: preset for name, preset in PRESETS.items() if preset.modality == modality}
         for number, (name, preset) in enumerate(mine.items(), start=1):
             table.add_row(
@@ -29,7 +31,7 @@ def print_encoders() -> None:
             )
     console = stdout()
     console.print(table)
-    console.print(OTHERS, highlight=False, markup=False)
+    console.print(OTHERS)
 
 
 def new_table(*columns: str) -> Table:

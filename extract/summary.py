@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from mixed_signals.extract.checking import Checked
 from mixed_signals.extract.job import Task
 from mixed_signals.extract.pipeline import Outcome
 from mixed_signals.store import FeatureSet, Status, Store
 from mixed_signals.store.cross_fits import LEFT_OUT
-from mixed_signals.store.terminal import counted, describe_gap, describe_ids, stderr, stdout
+from mixed_signals.store.terminal import counted, describe_gap, describe_ids, stdout, warn
 
 if TYPE_CHECKING:
     from mixed_signals.extract.on_ray.dealing import Dealt
@@ -33,10 +34,10 @@ def print_plan(tasks: Sequence[Task]) -> None:
         failed = FeatureSet(task.path).coverage["failed"] if task.path.exists() else 0
         if failed and "failed before" not in task.plan.reasons:
             why = f"{why or 'nothing to do'}; {failed:,} failed before (--retry-failed tries them again)"
-        stdout().print(f"{task.key}: {why or 'nothing to do'}", highlight=False)
+        stdout().print(f"{task.key}: {why or 'nothing to do'}")
         if len(task.gone):
             line = f"{task.key}: vectors are kept whose media are gone: {describe_ids(task.gone.tolist())}"
-            _warn(line)
+            warn(line)
 
 
 def print_unmerged(store: Store, tasks: Sequence[Task]) -> None:
@@ -45,7 +46,7 @@ def print_unmerged(store: Store, tasks: Sequence[Task]) -> None:
     for task in tasks:
         if task.key in shards and task.path == store.feature_path(*task.key.split("/", 1)):
             n = counted(len(shards[task.key]), "shard")
-            _warn(f"{task.key}: {n} not merged; mixed-signals store merge takes what is in them")
+            warn(f"{task.key}: {n} not merged; mixed-signals store merge takes what is in them")
 
 
 def print_made(sets: Sequence[FeatureSet]) -> None:
@@ -62,7 +63,7 @@ def print_made(sets: Sequence[FeatureSet]) -> None:
     stdout().print(table)
     for (said, why, those), keys in gaps.items():
         others = f" and {counted(len(keys) - 1, 'other')}" if len(keys) > 1 else ""
-        _warn(f"{keys[0]}{others}: {describe_gap(said, why, list(those))}")
+        warn(f"{keys[0]}{others}: {describe_gap(said, why, list(those))}")
 
 
 def print_time(outcomes: Sequence[Outcome]) -> None:
@@ -90,13 +91,13 @@ def print_time(outcomes: Sequence[Outcome]) -> None:
     stdout().print(table)
     of = f" by {counted(workers, 'worker')} at most, once for all encoders" if workers else ""
     note = f" * decoding and reading{of}\n** of the network, for something to encode; speed: media seconds per second"
-    stdout().print(note, style="dim", highlight=False)
+    stdout().print(note, style="dim")
 
 
 def print_cluster(cluster: Cluster, device: str) -> None:
     """Say what there is to work on, and where."""
     there = f"{counted(cluster.nodes, 'node')}, {cluster.cpus:g} CPUs, {counted(int(cluster.gpus), 'GPU')}"
-    stdout().print(f"Ray at {cluster.address}: {there}; networks on {device}", highlight=False)
+    stdout().print(f"Ray at {cluster.address}: {there}; networks on {device}")
 
 
 def print_dealt(dealt: Sequence[Dealt]) -> None:
@@ -104,7 +105,7 @@ def print_dealt(dealt: Sequence[Dealt]) -> None:
     for one in dealt:
         todo = f"{counted(one.n_utterances, 'utterance')} in {counted(len(one.numbers), 'shard')} to be made"
         done = f", {counted(one.done, 'shard')} more done" if one.done else ""
-        stdout().print(f"{one.modality}: {todo}{done}", highlight=False)
+        stdout().print(f"{one.modality}: {todo}{done}")
 
 
 def print_spent(spent: Mapping[str, Mapping[str, float]]) -> None:
@@ -118,9 +119,7 @@ def print_spent(spent: Mapping[str, Mapping[str, float]]) -> None:
             key, *(f"{part:.1f}" for part in parts), f"{one['rows'] / max(one['seconds'], 1e-9):.1f}"
         )
     stdout().print(table)
-    stdout().print(
-        "* summed over the workers; reading is once for all encoders", style="dim", highlight=False
-    )
+    stdout().print("* summed over the workers; reading is once for all encoders", style="dim")
 
 
 def print_checked(checked: Sequence[Checked]) -> None:
@@ -134,7 +133,7 @@ def print_checked(checked: Sequence[Checked]) -> None:
             str(one.n),
             f"{one.difference:.1e}",
             f"{one.tolerance:.0e}",
-            "ok" if one.ok else "[red]too far[/]",
+            "ok" if one.ok else Text("too far", "red"),
         )
     stdout().print(table)
 
@@ -145,7 +144,3 @@ def _table(first: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
-
-
-def _warn(line: str) -> None:
-    stderr().print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)

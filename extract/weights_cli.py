@@ -44,7 +44,7 @@ def fetch(
         raise UsageError(f"--revision {revision}: name the one hub model that it is a revision of")
     for name in weights.REGISTRY if wanted == ["all"] else wanted:
         said = _fetched(name, revision)
-        stdout().print(f"{name}: {said}", highlight=False, markup=False, soft_wrap=True)
+        stdout().print(f"{name}: {said}", soft_wrap=True)
     if wanted == ["all"]:
         stdout().print("these are the pinned ones; models of the hub are fetched by name", style="dim")
 
@@ -75,7 +75,7 @@ def list_weights(debug: Debug = False) -> None:
     console = stdout()
     console.print(table)
     for what, folder in (("pinned", weights.cache_folder()), ("from the hub", hub.cache_folder())):
-        console.print(f"{what}: {folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{what}: {folder}", soft_wrap=True)
 
 
 @app.command()

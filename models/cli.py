@@ -16,11 +16,11 @@ from mixed_signals.store.terminal import (
     WithRay,
     interruptible,
     make_app,
+    note,
     progress,
     read_size,
     run_app,
     split_values,
-    stderr,
     stdout,
 )
 
@@ -146,7 +146,7 @@ def fit_heads(
             )
         views, made, column = cross_fitted_views(opened, _one_each(chosen), target=target, missing=missing)
         if refit:
-            _note(
+            note(
                 "features differ from fold to fold: no head is fitted on all rows, for 'mixed-signals predict'"
             )
             refit = False
@@ -196,7 +196,7 @@ def _fit(
     from mixed_signals.store.cluster import connected
 
     console = stdout()
-    console.print(repr(views[0]), highlight=False, markup=False, soft_wrap=True)
+    console.print(repr(views[0]), soft_wrap=True)
     total = n_fits(
         views[0], heads, **{k: options[k] for k in ("subsets", "folds", "seeds", "orders", "refit")}
     )
@@ -215,12 +215,11 @@ def _print(run: Run, folder: Path, name: str) -> None:
     console = stdout()
     console.print(metrics_table(run))
     for line in (*choice_lines(run), *row_lines(run), *override_lines(run)):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if not run.metrics["low"].notna().any():
-        console.print(str(run.metrics["method"].iloc[0]), style="yellow", highlight=False)
+        console.print(str(run.metrics["method"].iloc[0]), style="yellow")
     console.print(
         f"{len(run.heads):,} heads in {run.info['seconds']:.0f} s; run {name!r} is in {folder}",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -313,7 +312,7 @@ def _group(views: Views, group: str | None) -> str | None:
     if group == "none":
         return None
     if group is None and views.groups is None:
-        _note(
+        note(
             "the corpus has no groups, so rows of one speaker may be trained and tested on (--group COLUMN keeps them "
             "apart)"
         )
@@ -329,14 +328,10 @@ def _note_numbers(views: Views) -> None:
         [float(name) for name in views.classes]
     except ValueError:
         return
-    _note(
+    note(
         f"{views.target} has {len(views.classes)} classes, all of them numbers; if they are values, declare it as "
         f"interval when the corpus is imported (--target {views.target}=interval)"
     )
-
-
-def _note(text: str) -> None:
-    stderr().print(f"note: {text}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _folds(

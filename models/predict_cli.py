@@ -67,8 +67,6 @@ def predict(
         )
     console.print(
         f"{len(table):,} of {len(target.corpus):,} utterances by {model}: {told}",
-        highlight=False,
-        markup=False,
     )
     ran = read_parquet(source.run_path(run, "predictions.parquet"))["utterance_id"]
     if known := int(table["utterance_id"].isin(ran).sum()):
@@ -76,11 +74,8 @@ def predict(
             f"{known:,} of them have ids that the run has too: if they are the same utterances, the heads were fitted "
             "on them, and look better than they are",
             style="yellow",
-            highlight=False,
             soft_wrap=True,
         )
     for override in read_json(source.run_path(run, "run.json")).get("overrides", ()):
-        console.print(
-            f"the run's scores: {override}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
-    console.print(f"in {out}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"the run's scores: {override}", style="yellow", soft_wrap=True)
+    console.print(f"in {out}", soft_wrap=True)

@@ -18,8 +18,8 @@ from mixed_signals.store.terminal import (
     make_app,
     progress,
     split_pairs,
-    stderr,
     stdout,
+    warn,
     working,
 )
 
@@ -49,20 +49,20 @@ def ls(store: StorePath, as_json: Json = False, debug: Debug = False) -> None:
     from mixed_signals.store.tables import feature_set_table, note_lines, run_table, shard_lines
 
     console = stdout()
-    console.print(corpus["summary"], highlight=False, markup=False)
+    console.print(corpus["summary"])
     for found, table, none in (
         (sets, feature_set_table, "no feature sets yet; make one with extract-features"),
         (runs, run_table, "no runs yet; make one with fit-heads"),
     ):
         readable = [one for one in found if "error" not in one]
-        console.print(table(readable) if readable else none, highlight=False)
+        console.print(table(readable) if readable else none)
         for one in found:
             if "error" in one:
-                _warn(one["error"])
+                warn(one["error"])
     for line in note_lines(*([one for one in found if "error" not in one] for found in (sets, runs))):
-        _warn(line)
+        warn(line)
     for line in shard_lines(shards):
-        console.print(f"{line}: see mixed-signals store merge", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{line}: see mixed-signals store merge", soft_wrap=True)
 
 
 @app.command()
@@ -90,7 +90,7 @@ def show(
         if as_json:
             ls(store, as_json=True)
         else:
-            stdout().print(str(Store.open(store)), highlight=False, markup=False)
+            stdout().print(str(Store.open(store)))
         return
     from mixed_signals.store.listing import describe_features
 
@@ -101,9 +101,9 @@ def show(
     from mixed_signals.store.tables import describe_gaps, provenance_table
 
     console = stdout()
-    console.print(provenance_table(described, everything=everything), highlight=False)
+    console.print(provenance_table(described, everything=everything))
     for line in describe_gaps(described["gaps"], everything=everything):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -138,10 +138,10 @@ def doctor(
         looked = f"{N_CHECKS} checks over {counted(len(opened.feature_sets()), 'feature set')}"
         console = stdout()
         if findings:
-            console.print(finding_table(findings), highlight=False)
+            console.print(finding_table(findings))
         severities = [finding.severity for finding in findings]
         found = [counted(severities.count(one), one) for one in dict.fromkeys(severities)]
-        console.print(f"{', '.join(found) or 'nothing found'} in {looked}", highlight=False)
+        console.print(f"{', '.join(found) or 'nothing found'} in {looked}")
     if strict and any(finding.severity != "note" for finding in findings):
         raise typer.Exit(1)
 
@@ -169,12 +169,11 @@ def verify(store: StorePath, as_json: Json = False, debug: Debug = False) -> Non
         from mixed_signals.store.tables import file_table
 
         console = stdout()
-        console.print(file_table(files), highlight=False)
+        console.print(file_table(files))
         n_corrupt = sum(not file.ok for file in files)
         size = decimal(sum(file.bytes for file in files))
         console.print(
             f"{size} in {counted(len(files), 'file')} read: {f'{n_corrupt:,} corrupt' if n_corrupt else 'all ok'}",
-            highlight=False,
         )
     if not all(file.ok for file in files):
         raise typer.Exit(1)
@@ -214,7 +213,7 @@ def merge(
     if not shards and not keys:
         apart = [one["key"] for one in list_feature_sets(opened) if one.get("files", 1) > 1]
         named = f"; named, {', '.join(apart)} would be copied from shards into one file" if apart else ""
-        stdout().print(f"no shards to merge{named}", highlight=False, markup=False, soft_wrap=True)
+        stdout().print(f"no shards to merge{named}", soft_wrap=True)
     times = 1 if virtual else 2  # each row is read, then written
     refused = []
     with interruptible("what is merged stays; run the same command again"):
@@ -223,11 +222,11 @@ def merge(
             try:
                 with _progress_over_rows(f"merging {key}", mine * times) as advance:
                     merged = merge_shards(opened, key, virtual=virtual, on_progress=advance)
-                stdout().print(repr(merged), highlight=False, markup=False, soft_wrap=True)
+                stdout().print(repr(merged), soft_wrap=True)
             except MixedSignalsError as error:
                 refused.append(error)
     for earlier in refused[:-1]:
-        _warn(str(earlier))
+        warn(str(earlier))
     if refused:
         raise refused[-1]
 
@@ -274,9 +273,9 @@ def import_(
         found = import_features(
             Store.open(store), source, modality, name, ignore_extra=ignore_extra, key=key, entry=entry
         )
-    stdout().print(repr(found), highlight=False, markup=False, soft_wrap=True)
-    for note in alignment_notes([found.key] if found.aligned else []):
-        _warn(note)
+    stdout().print(repr(found), soft_wrap=True)
+    for line in alignment_notes([found.key] if found.aligned else []):
+        warn(line)
 
 
 @app.command()
@@ -323,17 +322,13 @@ def export(
         if unknown := set(names) - set(MODALITIES):
             raise UsageError(f"--features: {unknown.pop()!r} is none of {', '.join(MODALITIES)}")
         views = opened.views(**names, target=target, missing=missing)
-        stdout().print(repr(views), highlight=False, markup=False, soft_wrap=True)
+        stdout().print(repr(views), soft_wrap=True)
         with interruptible("nothing was written"), working(f"writing {to}"):
             written = export_views(views, to, replace=replace)
         exported = list(views.sources.values())
-    for note in alignment_notes(features.key for features in exported if features.aligned):
-        _warn(note)
-    stdout().print(f"written: {written}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _warn(said: str) -> None:
-    stderr().print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for line in alignment_notes(features.key for features in exported if features.aligned):
+        warn(line)
+    stdout().print(f"written: {written}", soft_wrap=True)
 
 
 def _print_json(content: object) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from mixed_signals.store.corpora import FORMATS
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.terminal import Debug, counted, make_app, split_pairs, stderr, stdout, working
+from mixed_signals.store.terminal import Debug, counted, make_app, split_pairs, stdout, warn, working
 
 if TYPE_CHECKING:
     from mixed_signals.store.corpus import Corpus
@@ -122,9 +122,9 @@ def import_(
         before = _corpus_of(store) if replace else None
         made = Store.create(store, corpus, replace=replace)
     console = stdout()
-    console.print(str(made), highlight=False, markup=False, soft_wrap=True)
+    console.print(str(made), soft_wrap=True)
     if before is not None:
-        console.print(_changes(before, corpus), highlight=False, markup=False, soft_wrap=True)
+        console.print(_changes(before, corpus), soft_wrap=True)
     _warn_of_absent_media(corpus)
 
 
@@ -180,13 +180,7 @@ def _warn_of_absent_media(corpus: Corpus) -> None:
     absent = [media for media, path in named.items() if isinstance(path, Path) and not path.is_file()]
     if absent:
         root = corpus.media_root or "this folder"
-        stderr().print(
-            f"warning: {len(absent):,} media files are not below {root}, e.g. {absent[0]}",
-            style="yellow",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        warn(f"warning: {len(absent):,} media files are not below {root}, e.g. {absent[0]}")
 
 
 @app.command()
@@ -198,7 +192,6 @@ def show(
     [bold]Example:[/] mixed-signals corpus show my.store
     """
     from rich.box import SIMPLE
-    from rich.markup import escape
     from rich.table import Table
 
     from mixed_signals.store.checks import OPTIONAL_COLUMNS
@@ -206,19 +199,19 @@ def show(
 
     corpus = Store.open(store).corpus
     console = stdout()
-    console.print(str(corpus), highlight=False, markup=False, soft_wrap=True)
+    console.print(str(corpus), soft_wrap=True)
     table = corpus.utterances
     for column in (c for c in OPTIONAL_COLUMNS if c in table):
         given = table[column][table[column].notna() & (table[column].astype(object) != "")]
-        console.print(f"{column}: {len(given):,} utterances, {given.nunique():,} different", highlight=False)
+        console.print(f"{column}: {len(given):,} utterances, {given.nunique():,} different")
     if corpus.ratings is not None:
         votes = corpus.ratings.groupby("shown", sort=True)["count"].sum()
         shown = ", ".join(f"{count:,} of {what or 'what is not said'}" for what, count in votes.items())
-        console.print(f"ratings by what was shown: {shown}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"ratings by what was shown: {shown}", soft_wrap=True)
     first = Table(box=SIMPLE)
     columns = [c for c in ("utterance_id", "media", "label", "group", "text") if (table[c] != "").any()]
     for column in columns:
         first.add_column(column, no_wrap=True)
     for row in table[columns].head(5).itertuples(index=False):
-        first.add_row(*(escape(str(value)) for value in row))
+        first.add_row(*map(str, row))
     console.print(first)

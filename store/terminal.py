@@ -99,14 +99,10 @@ def run_app(app: typer.Typer) -> None:
 def _end(said: str, exit_code: int) -> NoReturn:
     if _Debug.on:
         raise
-    stderr().print(f"[bold red]error:[/] {_escape(said)}", highlight=False, soft_wrap=True)
+    from rich.text import Text
+
+    stderr().print(Text.assemble(("error:", "bold red"), " ", said), soft_wrap=True)
     sys.exit(exit_code)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def fit_to_show(text: str) -> str:
@@ -140,7 +136,17 @@ def _console(*, stderr: bool) -> Console:
             for text, style, control in super().render(renderable, options):
                 yield Segment(text if control else fit_to_show(text), style, control)
 
-    return Plain(stderr=stderr)
+    return Plain(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def note(said: str) -> None:
+    """Print a line on standard error that says what to bear in mind."""
+    warn(f"note: {said}")
+
+
+def warn(said: str) -> None:
+    """Print a line on standard error that says what is not as it should be."""
+    stderr().print(said, style="yellow", soft_wrap=True)
 
 
 def split_values(values: Iterable[str] | None) -> list[str]:
@@ -231,10 +237,12 @@ def describe_gap(status: str, reason: str, ids: list[str]) -> str:
 
 
 @contextmanager
-def working(description: str) -> Iterator[None]:
-    """Show that something is going on whose length is not known."""
-    with stderr().status(_escape(description)):
-        yield
+def working(description: str) -> Iterator[Callable[[str], None]]:
+    """Show that something is going on whose length is not known; yields what says that it is something else now."""
+    from rich.text import Text
+
+    with stderr().status(Text(description)) as status:
+        yield lambda now: status.update(Text(now))
 
 
 @contextmanager
@@ -256,7 +264,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
             return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         Rate(""),
@@ -274,8 +282,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
             bar.advance(task, n)
             if not console.is_terminal and time.monotonic() - told > _TELL_AGAIN:
                 told = time.monotonic()
-                console.print(f"{description}: {bar.tasks[task].completed:.0f} of {total}", highlight=False)
+                console.print(f"{description}: {bar.tasks[task].completed:.0f} of {total}")
 
         yield advance
     if not console.is_terminal and total:
-        console.print(f"{description}: {total} done", highlight=False)
+        console.print(f"{description}: {total} done")

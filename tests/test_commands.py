@@ -30,6 +30,7 @@ COMMANDS = [
     ["analyze-disagreement"],
     *(["mixed-signals", name] for name in SUBCOMMANDS),
 ]
+ODD = "my [/b] :ox: store"  # what a console that reads markup or emoji would not print as it is
 
 
 def call(*words, **options):
@@ -132,24 +133,24 @@ def test_table_to_report(tmp_path):
 
     rng = np.random.default_rng(0)
     n = 96
-    label = rng.permutation(np.resize(["calm", "warm"], n))
+    label = rng.permutation(np.resize(["[/calm]", "warm"], n))
     ids = [f"u{i}" for i in range(n)]
-    table = pd.DataFrame({"clip": ids, "who": [f"s{i % 8}" for i in range(n)], "feels": label})
+    table = pd.DataFrame({"clip": ids, "who [/w]": [f"s{i % 8}" for i in range(n)], "feels [b]": label})
     table.to_csv(tmp_path / "clips.csv", index=False)
-    columns = ["--id", "clip", "--group", "who", "--label", "feels"]
+    columns = ["--id", "clip", "--group", "who [/w]", "--label", "feels [b]"]
     ran = call(
-        "mixed-signals", "corpus", "import", "csv", "clips.csv", "--store", "s", *columns, cwd=tmp_path
+        "mixed-signals", "corpus", "import", "csv", "clips.csv", "--store", ODD, *columns, cwd=tmp_path
     )
     assert ran.returncode == 0, ran.stderr
     for modality in ("audio", "video"):
         X = rng.normal(size=(n, 4)) + 2 * (label == "warm")[:, None]
         np.savez(tmp_path / "x.npz", utterance_id=ids, embedding=X)
         place = ["--modality", modality, "--name", "mine"]
-        ran = call("mixed-signals", "store", "import", "s", "x.npz", *place, cwd=tmp_path)
+        ran = call("mixed-signals", "store", "import", ODD, "x.npz", *place, cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
     fit = [
         "fit-heads",
-        "s",
+        ODD,
         "--heads",
         "logistic",
         "--fusion",
@@ -159,17 +160,19 @@ def test_table_to_report(tmp_path):
         "--folds",
         "4",
     ]
-    ran = call(*fit, "--group", "who", "--run", "first", cwd=tmp_path)
+    ran = call(*fit, "--group", "who [/w]", "--run", "first", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "audio+video" in ran.stdout
     assert "group-majority" in ran.stdout
-    ran = call("analyze-disagreement", "s", "--run", "first", "--report", "out", cwd=tmp_path)
+    assert f"run 'first' is in {ODD}/runs/first" in ran.stdout
+    assert "[/calm] 48, warm 48" in ran.stdout
+    ran = call("analyze-disagreement", ODD, "--run", "first", "--report", "out", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "out" / "index.html").stat().st_size > 1000
     ran = call(
         "mixed-signals",
         "predict",
-        "s",
+        ODD,
         "--run",
         "first",
         "--model",
@@ -182,7 +185,7 @@ def test_table_to_report(tmp_path):
     assert "the run was fitted on all that have audio" in ran.stderr
     again = call(*fit, "--run", "first", cwd=tmp_path)
     assert again.returncode == 2
-    assert "--run first: s has such a run" in again.stderr
+    assert f"--run first: {ODD} has such a run" in again.stderr
     for wrong, said in (
         (["--heads", "gated"], "gated goes with --fusion"),
         (["--heads", "svm"], "--heads 'svm'"),
@@ -199,11 +202,12 @@ def test_table_to_report(tmp_path):
         ran = call(*fit, *wrong, cwd=tmp_path)
         assert ran.returncode == 2
         assert said in ran.stderr
-    quick = ["fit-heads", "s", "--heads", "logistic", "--folds", "4", "--subsets", "audio,video,audio+video"]
+    quick = ["fit-heads", ODD, "--heads", "logistic", "--folds", "4", "--subsets", "audio,video,audio+video"]
     ran = call(*quick, "--group", "none", "--allow-shared-groups", "--run", "shared", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    told = call("analyze-disagreement", "s", "--run", "shared", cwd=tmp_path)
+    told = call("analyze-disagreement", ODD, "--run", "shared", cwd=tmp_path)
     for output in (ran.stdout, told.stdout + told.stderr):
         assert "96 test rows are of groups (8, e.g." in " ".join(output.split())
-    assert call("mixed-signals", "store", "ls", "s", cwd=tmp_path).returncode == 0
-    shutil.rmtree(tmp_path / "s")
+    assert "[/calm] 48, warm 48" in call("mixed-signals", "corpus", "show", ODD, cwd=tmp_path).stdout
+    assert call("mixed-signals", "store", "ls", ODD, cwd=tmp_path).returncode == 0
+    shutil.rmtree(tmp_path / ODD)

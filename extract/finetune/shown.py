@@ -23,7 +23,7 @@ from mixed_signals.extract.finetune.job import Family, Job
 from mixed_signals.extract.finetune.room import Room
 from mixed_signals.store import FeatureSet
 from mixed_signals.store.cross_fits import alignment_notes
-from mixed_signals.store.terminal import counted, describe_ids, stderr, stdout
+from mixed_signals.store.terminal import counted, describe_ids, note, stderr, stdout
 
 _NAMES = {
     "three-way": "p0f1: encoder of the first half of fold 1's training groups, p1f1: of the second",
@@ -35,8 +35,8 @@ _TELL_AGAIN = 30.0  # seconds between lines of progress where there is no termin
 
 def print_notes(job: Job) -> None:
     """Print what the caller should know."""
-    for note in job.notes:
-        _note(note)
+    for said in job.notes:
+        note(said)
 
 
 def print_plan(job: Job, room: Room) -> None:
@@ -63,18 +63,16 @@ def print_plan(job: Job, room: Room) -> None:
         done = len(set(family.keys).intersection(job.store.feature_sets()))
         console.print(
             f"{family.modality}: {counted(len(family.keys), 'feature set')} of {family.name} ({done} there)",
-            highlight=False,
             soft_wrap=True,
         )
-    console.print(f"numbers of utterances; {_NAMES[job.design.kind]}", highlight=False, soft_wrap=True)
+    console.print(f"numbers of utterances; {_NAMES[job.design.kind]}", soft_wrap=True)
     console.print(
         f"recipe: {settings.layers}, at most {counted(settings.epochs, 'epoch')}, learning rate "
         f"{settings.learning_rate:g} (linear layer {settings.head_learning_rate:g}), batches of "
         f"{settings.batch_size * settings.accumulate}, {settings.dtype}",
-        highlight=False,
         soft_wrap=True,
     )
-    console.print(f"disk: {_of_room(room)}", highlight=False, soft_wrap=True)
+    console.print(f"disk: {_of_room(room)}", soft_wrap=True)
     _note_stopping(job)
     if job.design.aligned:
         _print_notes_on_alignment(f"{family.modality}/{family.name}" for family in job.families)
@@ -95,7 +93,7 @@ def _of_room(room: Room) -> str:
 def warn_of_room(job: Job, room: Room) -> None:
     """Say so where the disk has less room than a job needs."""
     if not room.enough:
-        _note(
+        note(
             f"{job.store.path}: about {decimal(room.to_stay + room.at_work)} are needed on this disk and "
             f"{decimal(room.free)} are free: make room, or put the store on a larger disk"
         )
@@ -126,14 +124,13 @@ def print_trained(job: Job) -> None:
         stdout().print(
             f"score: {', '.join(sorted(measures))} of the rows that the epoch was chosen on, which is no result; "
             f"{_NAMES[job.design.kind]}",
-            highlight=False,
             soft_wrap=True,
         )
     for (modality, reason), ids in left_out.items():
-        _note(f"{modality}: not trained on {describe_ids(sorted(ids))}: {reason}")
+        note(f"{modality}: not trained on {describe_ids(sorted(ids))}: {reason}")
     _note_stopping(job)
     if never_stopped:
-        _note(
+        note(
             f"no early stopping, for none of their validation rows can be read: {describe_ids(never_stopped)}"
         )
 
@@ -142,14 +139,14 @@ def _note_stopping(job: Job) -> None:
     """Say which encoders have no rows to stop on, their rows being of too few groups, or rows of one class alone."""
     without = [training.name for training in job.design.trainings if not training.validation_ids]
     if without and job.request.settings.validation:
-        _note(f"{', '.join(without)}: no group can be spared to stop on, so that all epochs are trained")
+        note(f"{', '.join(without)}: no group can be spared to stop on, so that all epochs are trained")
     alike = [
         training.name
         for training in job.design.trainings
         if len({job.labels.values[one] for one in training.validation_ids}) == 1
     ]
     if alike:
-        _note(
+        note(
             f"{', '.join(alike)}: the rows to stop on are all of one class, which any encoder that names no other gets "
             "right: a score that says little"
         )
@@ -172,27 +169,25 @@ def print_aligned(sets: Sequence[FeatureSet]) -> None:
     stdout().print(
         "misfit: how far the two encoders' vectors of an utterance are apart, as a share of how far they are from "
         "their mean (0%: one frame); after: on rows that the map was not fitted on",
-        highlight=False,
         soft_wrap=True,
     )
     _print_notes_on_alignment(features.key for features in aligned)
 
 
 def _print_notes_on_alignment(keys: Iterable[str]) -> None:
-    for note in alignment_notes(keys):
-        stdout().print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for said in alignment_notes(keys):
+        stdout().print(said, style="yellow", soft_wrap=True)
 
 
 def print_idle(job: Job) -> None:
     """Say that there is nothing to do, and where everything is."""
-    stdout().print(f"nothing to do: {_made(job)}", highlight=False, soft_wrap=True)
+    stdout().print(f"nothing to do: {_made(job)}", soft_wrap=True)
 
 
 def print_done(job: Job, n_trained: int, seconds: float) -> None:
     """Say where what was made is, and how long all of it took."""
     stdout().print(
         f"{counted(n_trained, 'encoder')} trained; {_made(job)}; {_duration(seconds)} in all",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -214,9 +209,7 @@ def print_next(job: Job) -> None:
     said = " --split split" if job.design.kind == "split" else ""
     if job.request.target != "label":
         said += f" --target {job.request.target}"
-    stdout().print(
-        f"next: fit-heads {job.store.path} --features {names}{said}", highlight=False, soft_wrap=True
-    )
+    stdout().print(f"next: fit-heads {job.store.path} --features {names}{said}", soft_wrap=True)
 
 
 @contextmanager
@@ -249,7 +242,7 @@ def training_shown(
                 bar.update(task, description=shown.name(step), completed=done, total=total)
             elif shown.name(step) != of_training or time.monotonic() - told > _TELL_AGAIN:
                 told, of_training = time.monotonic(), shown.name(step)
-                console.print(f"{of_training}: {line}", highlight=False, soft_wrap=True)
+                console.print(f"{of_training}: {line}", soft_wrap=True)
 
         def show_reading(modality: str, total: int) -> None:
             name = f"{modality}: reading"
@@ -267,7 +260,10 @@ class _Bar(Progress):
     def __init__(self, **options: Any) -> None:
         self.told = ""
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn(), **options
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            **options,
         )
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -306,10 +302,6 @@ class _Shown:
         return step.progress.seconds_left + -(-to_come // self._at_once) * whole
 
 
-def _note(text: str) -> None:
-    stderr().print(f"note: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-
 def _duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
@@ -323,7 +315,7 @@ def _state(family: Family, training: Training) -> str:
 def _print_of(family: Family, table: Table) -> None:
     """Print a table with a row for each encoder, below the name of their family, which may be longer than its rows."""
     console = stdout()
-    console.print(f"{family.modality}/{family.name}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{family.modality}/{family.name}", soft_wrap=True)
     console.print(table)
 
 

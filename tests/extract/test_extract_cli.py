@@ -38,7 +38,7 @@ def bert(tmp_path_factory):
 @pytest.fixture
 def store(tmp_path):
     ids = [f"u{i:02d}" for i in range(len(SAID))]
-    return Store.create(tmp_path / "s", Corpus("c", pd.DataFrame({"utterance_id": ids, "text": SAID})))
+    return Store.create(tmp_path / "s[/b]", Corpus("c", pd.DataFrame({"utterance_id": ids, "text": SAID})))
 
 
 def call(store, *words):

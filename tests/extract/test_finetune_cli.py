@@ -35,7 +35,7 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture
 def store(tmp_path):
-    return planted_store(tmp_path, n=32)
+    return planted_store(tmp_path / "y[b]", n=32)
 
 
 def call(store, *flags):
@@ -59,7 +59,7 @@ def test_a_call_trains_makes_and_says_what_comes_next_and_a_second_does_nothing(
         assert part in said
     next_ = f"next: fit-heads {store.path} --features text=tiny.tuned"
     made = f"4 feature sets of text/tiny.tuned are in {store.path / 'features'}"
-    assert re.search(rf"4 encoders trained; {re.escape(made)}; 0:\d\d:\d\d in all {next_}", said)
+    assert re.search(rf"4 encoders trained; {re.escape(made)}; 0:\d\d:\d\d in all {re.escape(next_)}", said)
     assert "nothing to do" not in said
     assert len(Store.open(store.path).feature_sets()) == 4
     before = files(store)
