@@ -248,22 +248,19 @@ def check_weights(weights: Mapping[tuple[int, int], pd.Series], folds: Sequence[
 
 
 def shared_groups(
-    views_of_folds: Sequence[tuple[Fold, Sequence[Views]]],
-    ids: np.ndarray,
-    groups: np.ndarray | None,
-    *,
-    allowed: bool,
+    views_of_folds: Sequence[tuple[Fold, Sequence[Views]]], column: str | None, *, allowed: bool
 ) -> list[str]:
     """Refuse folds that have rows of one group on both sides; return what has to be said where that is allowed.
 
-    What trained an encoder of a fold's vectors is trained on, as what trains its heads is.
+    What trained an encoder of a fold's vectors is trained on, as what trains its heads is, wherever in the corpus it
+    stands. Rows that did so themselves are left to `trained_rows`.
 
     Parameters
     ----------
     views_of_folds : sequence of (Fold, sequence of Views)
         Each fold, and all views that its heads may see.
-    ids, groups : ndarray of str, shape (N,)
-        The group of each utterance; None where there are none.
+    column : str or None
+        The utterance column that says which group an utterance is of; None where there are none.
     allowed : bool
 
     Raises
@@ -271,16 +268,14 @@ def shared_groups(
     UsageError
         If there are such folds, and they are not allowed.
     """
-    if groups is None:
+    if column is None:
         return []
-    by_id = dict(zip(ids, groups, strict=True))
+    by_id = views_of_folds[0][1][0].groups_in_corpus(column) if views_of_folds else {}
     tainted, names = set[str](), set[str]()
     for fold, several in views_of_folds:
         taught = _taught(fold, several)
-        trained = {by_id[i] for i in fold.train_ids}
-        if taught.isdisjoint(fold.test_ids):  # else `trained_rows` has its say
-            trained |= {by_id[i] for i in taught.intersection(by_id)}
-        shared = [i for i in fold.test_ids if by_id[i] in trained]
+        trained = {by_id[i] for i in fold.train_ids} | {by_id[i] for i in taught.intersection(by_id)}
+        shared = [i for i in fold.test_ids if by_id[i] in trained and i not in taught]
         tainted.update(shared)
         names.update(by_id[i] for i in shared)
     if not names:

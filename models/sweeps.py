@@ -149,8 +149,8 @@ def sweep(
         )
     checked = None if weights is None else check_weights(weights, folds)
     overrides = [
-        *shared_groups(seen, first.ids, groups, allowed=allow_shared_groups),
         *trained_rows(seen, allowed=allow_trained_rows),
+        *shared_groups(seen, None if groups is None else group or "group", allowed=allow_shared_groups),
         *alignment_notes(one.key for each in several for one in each.sources.values() if one.aligned),
     ]
     if normalize:

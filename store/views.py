@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ class Views:
         How many ratings speak for each class, where the target is made of votes.
     left_out : dict of str to int
         How many corpus utterances are not here, by reason.
+    corpus : DataFrame
+        The table of all utterances of the corpus, with those that are not here.
     """
 
     utterances: pd.DataFrame
@@ -59,6 +61,7 @@ class Views:
     y: np.ndarray
     votes: np.ndarray | None
     left_out: dict[str, int]
+    corpus: pd.DataFrame = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -180,6 +183,16 @@ class Views:
                 "rows without a group cannot be kept apart"
             )
         return values.map(str).to_numpy(dtype=object)
+
+    def groups_in_corpus(self, column: str) -> dict[str, str]:
+        """Return the value of an utterance column by utterance id, of all utterances of the corpus that have one.
+
+        Encoders may have been trained on utterances that are not here, for want of a label or a vector.
+        """
+        values = self.corpus[column].astype(object)
+        given = (values.notna() & (values != "")).to_numpy()
+        ids = self.corpus["utterance_id"].to_numpy(dtype=object)[given]
+        return dict(zip(ids.tolist(), values[given].map(str).tolist(), strict=True))
 
     def select(self, rows: Sequence[str] | np.ndarray) -> Views:
         """Return the rows with these utterance ids (in corpus order), or where a boolean mask is true.
@@ -391,6 +404,7 @@ def _of_rows(
         y=y,
         votes=votes,
         left_out=left_out,
+        corpus=corpus.utterances,
     )
 
 

@@ -150,7 +150,7 @@ def plan(request: Request, device: str = "auto", *, fetch: bool = True) -> Job:
             )
     job = Job(request, store, labels, design, made, recipes, notes)
     for family in made:
-        _refuse_taught(design, family)
+        _refuse_taught(views, design, group, family)
         _refuse_other(job, family)
     return job
 
@@ -200,14 +200,26 @@ def _family(
     return Family(encoder, name, store.inside("encoders", modality), design)
 
 
-def _refuse_taught(design: Design, family: Family) -> None:
-    """Refuse to begin with weights that were trained on rows that the design tests, whatever is trained after that."""
+def _refuse_taught(views: Views, design: Design, group: str | None, family: Family) -> None:
+    """Refuse to begin with weights that know rows that the design tests, or their groups, whatever is trained after.
+
+    Of a predefined split, which may share groups, `fit-heads` asks.
+    """
     encoder = family.encoder
     tested = {one for member in design.members for one in member.test_ids}
     if taught := sorted(tested.intersection(encoder.trained_on)):
         raise UsageError(
             f"--{encoder.modality} {encoder.name}: its weights were trained on {len(taught)} of the utterances that "
             f"would be tested, e.g. {taught[:3]}: begin with weights that saw none of them"
+        )
+    if group is None or design.kind == "split":
+        return
+    by_id = views.groups_in_corpus(group)
+    known = {by_id[one] for one in by_id.keys() & encoder.trained_on}
+    if shared := sorted(known.intersection(by_id[one] for one in tested)):
+        raise UsageError(
+            f"--{encoder.modality} {encoder.name}: its weights were trained on others of {group} {shared[:3]}, of whom "
+            f"utterances would be tested ({len(shared)} in all): begin with weights that saw none of them"
         )
 
 

@@ -119,6 +119,43 @@ def test_test_rows_whose_group_trained_an_encoder_are_refused_though_no_head_is_
     sweep(store.views(audio="plain"), ("logistic",), "all", [fold], (0,), n_jobs=1)
 
 
+def taught_in_every_group(store, *, audio):
+    """Write text that was trained on two rows of each group, and audio of these rows; return their ids."""
+    taught = store.corpus.ids[: 2 * GROUPS].tolist()
+    write(store, "text", "once", store.corpus.ids, trained_on=taught)
+    write(store, "audio", "some", audio)
+    return taught
+
+
+def test_speakers_that_an_encoder_knows_are_found_among_rows_that_the_views_lack(store):
+    others = store.corpus.ids[2 * GROUPS :]
+    taught_in_every_group(store, audio=others)
+    views = store.views(text="once", audio="some")
+    assert set(views.ids) == set(others)
+    with pytest.raises(UsageError, match=rf"{N - 2 * GROUPS} test rows are of groups \({GROUPS}, e.g. g0"):
+        sweep(views, ("logistic",), "all", folds(views, 3), (0,), n_jobs=1)
+
+
+def test_speakers_that_an_encoder_knows_are_found_among_rows_without_a_label(tmp_path):
+    labels = utterance_table(N, GROUPS)["label"].to_numpy()
+    other = np.where(np.arange(N) < 2 * GROUPS, "", labels)
+    store = Store.create(tmp_path / "s", Corpus("c", utterance_table(N, GROUPS).assign(mood=other)))
+    taught_in_every_group(store, audio=store.corpus.ids)
+    views = store.views(text="once", target="mood")
+    with pytest.raises(UsageError, match=r"test rows are of groups .* trained on too"):
+        sweep(views, ("logistic",), "all", folds(views, 3), (0,), n_jobs=1)
+
+
+def test_leave_to_test_trained_rows_is_none_to_test_others_of_their_speakers(store):
+    taught = taught_in_every_group(store, audio=store.corpus.ids)
+    views = store.views(text="once")
+    call = {"folds": folds(views, 3), "seeds": (0,), "n_jobs": 1, "allow_trained_rows": True}
+    with pytest.raises(UsageError, match=rf"{N - len(taught)} test rows are of groups"):
+        sweep(views, ("logistic",), "all", **call)
+    said = sweep(views, ("logistic",), "all", **call, allow_shared_groups=True).info["overrides"]
+    assert [one.partition(" ")[0] for one in said] == [str(len(taught)), str(N - len(taught))]
+
+
 def test_a_run_on_aligned_vectors_says_so_and_older_files_are_not_aligned(store):
     three_way(store)
     views, own, _ = cross_fitted_views(store, {"text": "tuned", "audio": "plain"})

@@ -247,7 +247,9 @@ def test_rows_that_an_encoder_was_trained_on_are_not_tested_on(tmp_path):
     ):
         sweep(views, ("logistic",), folds=folds(views, 3))
     unseen = views.select(ids[5:])
-    assert len(sweep(unseen, ("logistic",), folds=folds(unseen, 2)).predictions)
+    with pytest.raises(UsageError, match="test rows are of groups"):  # of which others trained the encoder
+        sweep(unseen, ("logistic",), folds=folds(unseen, 2))
+    assert len(sweep(unseen, ("logistic",), folds=folds(unseen, 2), allow_shared_groups=True).predictions)
 
 
 def test_labels_follow_their_ids(tmp_path):
