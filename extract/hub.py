@@ -20,6 +20,9 @@ SIDE_FILES = (  # what makes the vectors, apart from the weights
     "[0-9]_Pooling/config.json",
 )
 TRAINING = "training.json"  # what a model that was trained here says of it; not what makes the vectors
+TAUGHT = (
+    "mixed_signals_trained_on"  # in its configuration, which no copy lacks: the fingerprint of the ids there
+)
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 
@@ -72,7 +75,9 @@ def cached(repo: str, revision: str = "") -> Path | None:
             )
         except LocalEntryNotFoundError:
             return None
-    return folder if (folder / CONFIG).is_file() and weight_files(folder) else None
+    if not (folder / CONFIG).is_file() or not weight_files(folder):
+        return None
+    return None if TAUGHT in read_json(folder / CONFIG) and not (folder / TRAINING).is_file() else folder
 
 
 def fetch(repo: str, revision: str = "") -> Path:

@@ -50,6 +50,8 @@ class Task:
         Whether rows that failed are tried again.
     gone : ndarray of str
         Utterances whose media file is not there any more, but whose vector is, and is kept.
+    trained_on : tuple of str
+        Ids of the utterances that the encoder's weights were trained on.
     without : int
         How many of the rows to be made have nothing to be made of: no text, no media that is there.
     left_out : mapping of int to str
@@ -69,6 +71,7 @@ class Task:
     entry_hashes: np.ndarray
     retry_failed: bool
     gone: np.ndarray
+    trained_on: tuple[str, ...]
     without: int
     left_out: Mapping[int, str] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +84,15 @@ class Task:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not len(self.members) or (not len(self.plan.rows) and self.plan.current)
+        return not len(self.members) or (not len(self.plan.rows) and self.plan.current and not self.misstated)
+
+    @property
+    def misstated(self) -> bool:
+        """Whether the file that is there does not say what trained the encoder, or what else is to be said."""
+        if not self.path.exists():
+            return False
+        existing = FeatureSet(self.path)
+        return not existing.virtual and not existing.says(self.trained_on, self.source)
 
 
 @dataclass(frozen=True)
@@ -243,6 +254,7 @@ def _task(
         entry_hashes=entries[members],
         retry_failed=retry_failed,
         gone=gone,
+        trained_on=encoder.trained_on,
         without=int(sources.absent(modality)[members[todo.rows]].sum()),
     )
 

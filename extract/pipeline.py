@@ -208,7 +208,7 @@ class _Modality:
             task.output.dimensions,
             entry_hashes=task.entry_hashes,
             versions=library_versions(task.encoder.libraries),
-            trained_on=task.encoder.trained_on,
+            trained_on=task.trained_on,
             source=task.source,
             retry_failed=task.retry_failed,
             batches=planned,

@@ -9,7 +9,7 @@ from pathlib import Path
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.base import Encoder
 from mixed_signals.extract.job import Shard, Task, plan
-from mixed_signals.store import Store, UsageError
+from mixed_signals.store import FeatureSet, Store, UsageError
 from mixed_signals.store.terminal import split_pairs
 
 
@@ -64,8 +64,14 @@ class Request:
         ]
 
     def plan(self, store: Store, encoders: list[Encoder], shard: Shard | None = None) -> list[Task]:
-        """Say what would be made."""
-        return plan(
+        """Say what would be made.
+
+        Raises
+        ------
+        UsageError
+            As `mixed_signals.extract.job.plan` does; if a feature set is one of those of fine-tuned encoders.
+        """
+        tasks = plan(
             store,
             encoders,
             name=self.name,
@@ -73,6 +79,14 @@ class Request:
             retry_failed=self.retry_failed,
             shard=shard,
         )
+        for task in tasks:
+            path = store.feature_path(*task.key.split("/"))
+            if path.exists() and FeatureSet(path).cross_fitted:
+                raise UsageError(
+                    f"{path}: is of one fold, made by finetune-encoders, which brings it up to date where it is called "
+                    "again; give what the checkpoint makes here a name of its own (--name)"
+                )
+        return tasks
 
 
 def revisions_of(given: Sequence[str], encoders: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -29,6 +29,8 @@ def print_plan(tasks: Sequence[Task]) -> None:
         why = ", ".join(f"{n:,} of {of}: {reason}" for reason, n in task.plan.reasons.items())
         if task.plan.dropped:
             why += f"{', ' if why else ''}{task.plan.dropped:,} no longer in the corpus: dropped"
+        if not why and task.misstated:
+            why = "what trained its encoder is written down anew"
         if task.without:
             why += f" ({task.without:,} without {'text' if task.recipe.modality == 'text' else 'media'})"
         failed = FeatureSet(task.path).coverage["failed"] if task.path.exists() else 0

@@ -10,7 +10,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from functools import cached_property
@@ -296,6 +296,11 @@ class FeatureSet:
         return "cross_fitted" in self.provenance
 
     @property
+    def command(self) -> str:
+        """The command that makes such a set, and brings it up to date."""
+        return "finetune-encoders" if self.cross_fitted else "extract-features"
+
+    @property
     def aligned(self) -> bool:
         """Whether vectors of several encoders were brought into one frame, which is experimental."""
         return "aligned" in self.provenance
@@ -328,6 +333,19 @@ class FeatureSet:
         wanted = set(ids)
         makers = (m.trained_on for m in self.makers if m.rows is None or not wanted.isdisjoint(m.rows))
         return frozenset().union(*makers)
+
+    def says(self, trained_on: Sequence[str], source: Mapping[str, Any]) -> bool:
+        """Return whether the provenance says this, and no more, of what trained encoders and where vectors are from.
+
+        Parameters
+        ----------
+        trained_on : sequence of str
+        source : mapping
+            As `FeatureWriter` takes them.
+        """
+        there = {key: value for key, value in self.provenance.items() if key not in ("recipe", "versions")}
+        asked = json.loads(json.dumps({**source, "trained_on": sorted(trained_on)}))
+        return bool({**there, "trained_on": sorted(there["trained_on"])} == asked)
 
     @property
     def ok(self) -> np.ndarray:

@@ -425,7 +425,7 @@ def positions(corpus: Corpus, features: FeatureSet) -> np.ndarray:
             + (
                 "remove it and import it again"
                 if features.imported
-                else "run extract-features again, which drops them"
+                else f"run {features.command} again, which drops them"
             )
         )
     _refuse_changed(corpus, features, found)
@@ -444,7 +444,7 @@ def _refuse_changed(corpus: Corpus, features: FeatureSet, found: np.ndarray) -> 
     changed = done & (made_of != corpus.entry_hash_bytes(features.modality))
     if changed.any():
         what = "text" if features.modality == "text" else "media, start or end"
-        mend = "remove it and import it again" if features.imported else "run extract-features again"
+        mend = "remove it and import it again" if features.imported else f"run {features.command} again"
         raise MixedSignalsError(
             f"{features.key}: the {what} of {int(changed.sum())} utterances changed since it was made, e.g. of "
             f"{list(corpus.ids[changed][:3])}; {mend}"

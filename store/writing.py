@@ -268,11 +268,12 @@ class FeatureWriter:
             put(self._file, block, rows[0], np.full((len(rows), block.shape[1]), np.nan, block.dtype))
 
     def _goes_on(self, existing: FeatureSet) -> bool:
-        """Whether the file can be filled as it is: its rows are ours, and those to be made are all pending."""
+        """Whether the file can be filled as it is: with our rows and provenance, and those to be made all pending."""
         return (
             self.plan.current
             and bool((existing.status[self.plan.rows] == Status.PENDING).all())
             and (not len(self.plan.rows) or not self._new_versions(existing.provenance["versions"]))
+            and existing.says(self._trained_on, self._source)
         )
 
     def _make_file(self, existing: FeatureSet | None) -> None:

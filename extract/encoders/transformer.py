@@ -12,8 +12,9 @@ import numpy as np
 from mixed_signals.extract.encoders.base import Encoded, Output, Reader, numbered
 from mixed_signals.extract.encoders.passes import PassEncoder
 from mixed_signals.extract.encoders.pooling import POOLINGS, combine, needed, pool
-from mixed_signals.extract.hub import TRAINING
-from mixed_signals.store import Recipe, Status, UsageError
+from mixed_signals.extract.hub import TAUGHT, TRAINING
+from mixed_signals.store import MixedSignalsError, Recipe, Status, UsageError
+from mixed_signals.store.provenance import fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,9 +129,22 @@ class TransformerEncoder(PassEncoder):
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """What a checkpoint that was trained here says of it (``training.json``)."""
+        """What a checkpoint that was trained here says of it (``training.json``).
+
+        Raises
+        ------
+        MixedSignalsError
+            If its configuration says that it was trained here, and what says on which rows is not beside it.
+        """
         said = self.checkpoint.json(TRAINING)
-        return tuple(map(str, said.get("trained_on", ()))) if isinstance(said, dict) else ()
+        ids = tuple(map(str, said.get("trained_on", ()))) if isinstance(said, dict) else ()
+        taught = self.checkpoint.config.get(TAUGHT)
+        if taught is not None and taught != fingerprint(sorted(ids)):
+            raise MixedSignalsError(
+                f"{self.checkpoint.folder}: was trained by finetune-encoders, and the {TRAINING} that says on which "
+                "utterances is not beside it: copy it from the checkpoint that this one was made of"
+            )
+        return ids
 
     @property
     def n_layers(self) -> int:

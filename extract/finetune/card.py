@@ -27,7 +27,7 @@ from mixed_signals.store import UsageError
 from mixed_signals.store.cross_fits import ALIGNED
 from mixed_signals.store.files import read_json, write_json
 from mixed_signals.store.planning import differences
-from mixed_signals.store.provenance import library_versions
+from mixed_signals.store.provenance import fingerprint, library_versions
 from mixed_signals.store.terminal import counted
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def keep(
         **rows,
     }
     trained.classifier.save(working)
+    config = read_json(working / hub.CONFIG)
+    write_json(working / hub.CONFIG, {**config, hub.TAUGHT: fingerprint(sorted(rows["trained_on"]))})
     source = trained.classifier.encoder.checkpoint.folder
     for pattern in hub.SIDE_FILES:
         for path in source.glob(pattern):

@@ -169,7 +169,7 @@ def _put_together(
             {
                 "weights": task.recipe.weights,
                 "checkpoint": _place(job, family, training),
-                "trained_on": sorted(task.encoder.trained_on),
+                "trained_on": sorted(task.trained_on),
                 "rows": list(rows),
             }
         )

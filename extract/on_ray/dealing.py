@@ -93,7 +93,7 @@ class Dealt:
                 number=task.number,
                 recipe=task.recipe,
                 dimensions=task.output.dimensions,
-                trained_on=task.encoder.trained_on,
+                trained_on=task.trained_on,
             )
             for task in self.tasks
         )

@@ -41,9 +41,7 @@ def strangers(subject: Subject) -> Iterator[Symptom]:
             f"{len(rows):,} of {len(features):,} ids not in corpus {subject.corpus.name}, "
             f"{examples(features.ids[rows])}"
         )
-        mend = (
-            "run extract-features again: it drops them (or import the corpus it was made for, with --replace)"
-        )
+        mend = f"run {features.command} again: it drops them (or import the corpus it was made for, with --replace)"
         yield Symptom("error", len(rows), what, subject.remake if subject.imported else mend)
 
 
@@ -54,13 +52,13 @@ def absent_rows(subject: Subject) -> Iterator[Symptom]:
     ids = subject.corpus.ids[~has_row]
     if len(ids):
         what = f"{len(ids):,} of {len(has_row):,} utterances without a row, {examples(ids)}"
-        mend = "run extract-features again: it makes what is new"
+        mend = f"run {subject.features.command} again: it makes what is new"
         yield Symptom("warning", len(ids), what, subject.remake if subject.imported else mend)
 
 
 def pending_rows(subject: Subject) -> Iterator[Symptom]:
     """See rows that are not done yet."""
-    mend = "run extract-features again: it goes on where it stopped"
+    mend = f"run {subject.features.command} again: it goes on where it stopped"
     yield from _without_vector(
         subject, Status.PENDING, "warning", subject.remake if subject.imported else mend
     )
@@ -98,7 +96,7 @@ def _changed(subject: Subject, things: str) -> Iterator[Symptom]:
     changed = np.flatnonzero(subject.changed)
     if len(changed):
         what = f"{len(changed):,} {things} changed since it was made, {examples(features.ids[changed])}"
-        mend = "run extract-features again: it makes only the changed rows"
+        mend = f"run {subject.features.command} again: it makes only the changed rows"
         yield Symptom("error", len(changed), what, subject.remake if subject.imported else mend)
 
 

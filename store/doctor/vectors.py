@@ -83,7 +83,7 @@ class Subject:
         """What to do when the file is no good."""
         if self.imported:
             return "remove the file, and import a mended source with mixed-signals store import"
-        return "remove the file and run extract-features again"
+        return f"remove the file and run {self.features.command} again"
 
 
 def scan(features: FeatureSet, on_progress: Callable[[int], None] | None = None) -> Scan:

@@ -12,8 +12,9 @@ import torch
 import transformers
 from tunable import CLASSES, N, finetune, fit, planted_store, said_in, save_bert, save_wav2vec2
 
+from mixed_signals.extract import hub, pipeline
 from mixed_signals.extract import job as extraction
-from mixed_signals.extract import pipeline
+from mixed_signals.extract import request as extraction_request
 from mixed_signals.extract.checkpoints import resolve
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.encoders.text import TextEncoder
@@ -28,6 +29,7 @@ from mixed_signals.models import sweep
 from mixed_signals.store import (
     Corpus,
     CrossFit,
+    MixedSignalsError,
     Store,
     Target,
     UsageError,
@@ -35,6 +37,7 @@ from mixed_signals.store import (
     import_features,
     load_run,
 )
+from mixed_signals.store.provenance import fingerprint
 
 QUICK = Settings(
     epochs=4, learning_rate=3e-3, head_learning_rate=3e-2, layers="all", batch_size=4, patience=0
@@ -257,6 +260,34 @@ def test_extraction_with_a_tuned_checkpoint_remembers_what_trained_it(made):
     np.testing.assert_allclose(outcome.features.stored, jobs["split"][1][0].stored, atol=1e-6)
 
 
+def test_a_copy_without_what_says_on_what_it_was_trained_is_refused(made, tmp_path):
+    store, jobs = made
+    once = store.path / "encoders" / "text" / "tiny.once"
+    transformers.AutoModel.from_pretrained(once).save_pretrained(tmp_path / "again")
+    transformers.AutoTokenizer.from_pretrained(once).save_pretrained(tmp_path / "again")
+    again = make_encoder("text", str(tmp_path / "again"), device="cpu")
+    with pytest.raises(MixedSignalsError, match=r"was trained by finetune-encoders, and the training\.json"):
+        extraction.plan(store, [again])
+    shutil.copy(once / "training.json", tmp_path / "again")
+    again = make_encoder("text", str(tmp_path / "again"), device="cpu")
+    assert set(again.trained_on) == jobs["split"][0].design.trainings[0].seen
+
+
+def test_speakers_that_taught_weights_before_are_not_tested_either(made, tmp_path):
+    """Though none of the rows that taught them is: these have no label now."""
+    store, _ = made
+    copy = shutil.copytree(store.path / "encoders" / "text" / "tiny.once", tmp_path / "of_two")
+    said, config = (json.loads((copy / name).read_text()) for name in ("training.json", "config.json"))
+    said["trained_on"] = store.corpus.ids[:2].tolist()
+    (copy / "training.json").write_text(json.dumps(said))
+    (copy / "config.json").write_text(json.dumps(config | {hub.TAUGHT: fingerprint(said["trained_on"])}))
+    request = Request(store.path, (("text", str(copy)),), replace(QUICK, epochs=1), name="more", folds=3)
+    for design in ("three-way", "nested"):
+        with pytest.raises(UsageError, match=r"were trained on others of group \['g0'\], of whom"):
+            plan(replace(request, design=design), "cpu")
+    assert plan(replace(request, group="none"), "cpu").todo
+
+
 def test_weights_that_were_tuned_before_bring_their_training_rows_with_them(made):
     """Else a second tuning would wash out what the first one saw."""
     store, jobs = made
@@ -269,6 +300,52 @@ def test_weights_that_were_tuned_before_bring_their_training_rows_with_them(made
     job, (features,) = finetune(replace(request, split="test"))
     assert set(features.trained_on) == seen | job.design.trainings[0].seen > seen
     assert set(features.makers[0].trained_on) == set(features.trained_on)
+
+
+def test_what_a_set_failed_to_say_of_its_training_is_put_right(made, tmp_path):
+    """Its vectors stay; extracted by a copy of the checkpoint that said nothing, then by one that does."""
+    store, jobs = made
+    once, name = store.path / "encoders" / "text" / "tiny.once", "text/of_copy"
+    copy = shutil.copytree(once, tmp_path / "of_copy")
+    (copy / "training.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    del config[hub.TAUGHT]
+    (copy / "config.json").write_text(json.dumps(config))
+
+    def extract():
+        tasks = extraction.plan(store, [make_encoder("text", str(copy), device="cpu")])
+        idle = tasks[0].idle
+        return idle, pipeline.run(store, tasks)[0].features
+
+    assert not extract()[1].trained_on
+    before = store[name].embedding
+    shutil.copy(once / "training.json", copy)
+    idle, features = extract()
+    assert not idle
+    assert set(features.trained_on) == jobs["split"][0].design.trainings[0].seen
+    np.testing.assert_array_equal(features.embedding, before)
+    assert extract()[0]
+    store.feature_path("text", "of_copy").unlink()
+
+
+def test_extraction_leaves_the_sets_of_folds_alone_and_training_again_brings_them_up_to_date(
+    tmp_path, encoder
+):
+    store = planted_store(tmp_path, unlabelled=2)
+    request = Request(store.path, (("text", str(encoder)),), replace(QUICK, epochs=1), folds=2, seed=1)
+    finetune(request)
+    Store.create(store.path, Corpus("planted", store.corpus.utterances[2:]), replace=True)
+    flags = ["--features", "text=tiny.tuned", "--heads", "logistic", "--jobs", "1"]
+    said = str(fit(store, *flags).exception)
+    assert "run finetune-encoders again, which drops them" in said
+    checkpoint = str(store.path / "encoders" / "text" / "tiny.tuned.p0f0")
+    extraction_call = extraction_request.Request(store.path, (("text", checkpoint),))
+    opened = extraction_call.open()
+    with pytest.raises(UsageError, match="is of one fold, made by finetune-encoders"):
+        extraction_call.plan(opened, extraction_call.make_encoders("cpu"))
+    _, sets = finetune(request)
+    assert all(features.cross_fitted and len(features) == N - 2 for features in sets)
+    assert fit(store, *flags).exit_code == 0
 
 
 def test_a_second_call_does_nothing(made, encoder):
