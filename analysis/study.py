@@ -21,6 +21,7 @@ import pandas as pd
 from mixed_signals.analysis.panel import FUSION, Panel, check_kind, make_panels
 from mixed_signals.models.blocks import head_file
 from mixed_signals.models.choosing import CHOSEN
+from mixed_signals.models.gathering import as_written
 from mixed_signals.models.material import Material, material
 from mixed_signals.models.plan import views_of_folds
 from mixed_signals.store import Fold, Run, Store, UsageError, Views, load_run
@@ -117,7 +118,7 @@ class Study:
         Raises
         ------
         UsageError
-            If a feature set is gone, or is another one by now.
+            If a feature set is gone, or is another one by now, or labels are.
         """
         if self.store is None:
             raise UsageError("this run is in no store: its features are not known")
@@ -149,7 +150,20 @@ class Study:
             [{m: self.store[f"{m}/{name}"] for m, name in several.items()} for several in chosen],
             target=info["target"],
         )
+        self._refuse_other_labels(joined[0])
         return [views.select(pd.Index(views.ids).isin(mine)) for views in joined]
+
+    def _refuse_other_labels(self, views: Views) -> None:
+        """Refuse to train heads again on labels that the run's predictions were not compared with."""
+        column = "y_true" if views.kind == "interval" else "label_true"
+        before = self.run.predictions.drop_duplicates("utterance_id").set_index("utterance_id")[column]
+        now = pd.Series(as_written(views.y, views.kind, views.classes), index=views.ids).reindex(before.index)
+        changed = before.index[(now != before).to_numpy()]
+        if len(changed):
+            raise UsageError(
+                f"{views.target} of {len(changed):,} utterances has changed since run {self.run.name!r}, e.g. of "
+                f"{list(changed[:3])}; fit-heads again"
+            )
 
     def views_of(self, fold: Fold) -> list[Views]:
         """Return the views that the heads of one of `folds` see: all, or the fold's own."""

@@ -48,7 +48,9 @@ def predictions_table(
     for fold, each in tested:
         parts.append(_Part.of(fold, each))
         P.append(each.P)
-    true = _written(material, material.y)[np.concatenate([part.rows for part in parts])]
+    true = as_written(material.y, material.kind, material.classes)[
+        np.concatenate([part.rows for part in parts])
+    ]
     return pd.DataFrame(_keys(material, parts) | _columns(material, true, np.concatenate(P)))
 
 
@@ -147,16 +149,16 @@ def _columns(material: Material, true: np.ndarray, P: np.ndarray) -> dict[str, n
     if material.kind == "interval":
         return {"y_true": true, "y_pred": P}
     if material.kind == "multilabel":
-        predicted = _written(material, P > 0.5)
+        predicted = as_written(P > 0.5, material.kind, material.classes)
     else:
         predicted = np.array(material.classes, dtype=object)[P.argmax(axis=1)]
     names = probability_columns(material.classes)
     return {"label_true": true, "label_pred": predicted, **dict(zip(names, P.T, strict=True))}
 
 
-def _written(material: Material, y: np.ndarray) -> np.ndarray:
-    """Return labels as the tables hold them: several joined by ``|``, ``none`` where none applies."""
-    if material.kind != "multilabel":
+def as_written(y: np.ndarray, kind: str, classes: Sequence[str]) -> np.ndarray:
+    """Return labels, (N,) or (N, C), as tables hold them: several joined by ``|``, ``none`` where none applies."""
+    if kind != "multilabel":
         return y
-    classes = np.array(material.classes, dtype=object)
-    return np.array(["|".join(classes[row]) or "none" for row in y.astype(bool)], dtype=object)
+    named = np.array(classes, dtype=object)
+    return np.array(["|".join(named[row]) or "none" for row in y.astype(bool)], dtype=object)

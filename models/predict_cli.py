@@ -36,10 +36,10 @@ def predict(
 
     [bold]Example:[/] mixed-signals predict new.store --from my.store --run first --model gated:text+audio --out p.csv
     """
-    from mixed_signals.models.predicting import models_of
+    from mixed_signals.models.predicting import known_ids, models_of
     from mixed_signals.models.predicting import predict as predict_rows
     from mixed_signals.store import Store
-    from mixed_signals.store.files import read_json, read_parquet, replacing, write_parquet
+    from mixed_signals.store.files import read_json, replacing, write_parquet
 
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out}: use a name that ends in .csv or .parquet")
@@ -68,11 +68,10 @@ def predict(
     console.print(
         f"{len(table):,} of {len(target.corpus):,} utterances by {model}: {told}",
     )
-    ran = read_parquet(source.run_path(run, "predictions.parquet"))["utterance_id"]
-    if known := int(table["utterance_id"].isin(ran).sum()):
+    if known := int(table["utterance_id"].isin(known_ids(source, run)).sum()):
         console.print(
-            f"{known:,} of them have ids that the run has too: if they are the same utterances, the heads were fitted "
-            "on them, and look better than they are",
+            f"{known:,} of them have ids that the run or its encoders were trained on: if they are the same "
+            "utterances, the heads look better on them than they are",
             style="yellow",
             soft_wrap=True,
         )

@@ -38,6 +38,19 @@ def models_of(store: Store, run: str) -> dict[str, list[Path]]:
     return models
 
 
+def known_ids(origin: Store, run: str) -> frozenset[str]:
+    """Return the utterances that a run's heads were fitted on, and those that trained encoders of its features.
+
+    Of feature sets that are not there any more nothing is known.
+    """
+    info: dict[str, Any] = read_json(origin.run_path(run, "run.json"))
+    tested = read_parquet(origin.run_path(run, "predictions.parquet"))["utterance_id"]
+    keys = [f"{m}/{name}" for m, of in (info.get("features") or {}).items() for name in of["name"].split("|")]
+    there = set(origin.feature_sets())
+    taught = (origin[key].trained_on for key in keys if key in there)
+    return frozenset().union(tested, info["never_tested"], *taught)
+
+
 def predict(
     store: Store, origin: Store, run: str, model: str, features: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
@@ -50,8 +63,9 @@ def predict(
     store : Store
         Whose utterances are predicted.
     origin : Store
-        Which has the run; where it is the same store, the utterances of the run are left out: heads that were fitted on
-        them say nothing about how well they predict, and the run has its out-of-fold predictions.
+        Which has the run; where it is the same store, the utterances of the run are left out, and those that trained
+        its encoders: heads that were fitted on them say nothing about how well they predict, and the run has its
+        out-of-fold predictions.
     run, model : str
         As in `models_of`: ``gated:text+audio``.
     features : mapping of modality to name, optional
@@ -79,8 +93,7 @@ def predict(
     ids = store.corpus.ids
     wanted = np.ones(len(ids), dtype=bool)
     if store.path.resolve() == origin.path.resolve():
-        tested = read_parquet(origin.run_path(run, "predictions.parquet"))["utterance_id"]
-        wanted &= ~np.isin(ids, [*tested.unique(), *info["never_tested"]])
+        wanted &= ~np.isin(ids, list(known_ids(origin, run)))
     total: np.ndarray | None = None
     seen = np.zeros(len(ids), dtype=bool)
     vectors: dict[str, np.ndarray] = {}
@@ -97,7 +110,7 @@ def predict(
         said = _said(head, X, info)
         total = said if total is None else total + said
     if total is None or not (wanted & seen).any():
-        why = "the run was fitted on all that have" if seen.any() else "none has"
+        why = "the run or its encoders were trained on all that have" if seen.any() else "none has"
         raise MixedSignalsError(f"{store.path}: no utterance to predict: {why} {model.rpartition(':')[2]}")
     rows = np.flatnonzero(wanted & seen)
     P = total[rows] / len(heads)

@@ -182,7 +182,7 @@ def test_table_to_report(tmp_path):
         cwd=tmp_path,
     )
     assert ran.returncode == 1
-    assert "the run was fitted on all that have audio" in ran.stderr
+    assert "the run or its encoders were trained on all that have audio" in ran.stderr
     again = call(*fit, "--run", "first", cwd=tmp_path)
     assert again.returncode == 2
     assert f"--run first: {ODD} has such a run" in again.stderr

@@ -78,7 +78,8 @@ class Coding:
     ) -> Coding:
         """Return the coding that the rows of a training give; those left out, and why, are told where that matters.
 
-        A class weighs n / (K n_k), of n rows, n_k of them of this class, K classes that occur: each class counts alike
+        A class weighs n / (K n_k), of n rows, n_k of them of this class, K classes that occur: each class counts alike;
+        one that does not occur, and may among the rows to stop on, weighs 1
         (King and Zeng 2001, "Logistic Regression in Rare Events Data", Political Analysis 9; scikit-learn: balanced).
 
         Raises
@@ -101,7 +102,7 @@ class Coding:
             numbers = np.array(values, dtype=np.float64)
             return cls("interval", (), (1.0,), float(numbers.mean()), float(numbers.std()))
         counts = np.array([values.count(name) for name in labels.classes])
-        balanced = len(values) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        balanced = np.where(counts, len(values) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 1.0)
         weights = balanced if class_weights else np.ones(len(counts))
         return cls(labels.kind, tuple(labels.classes), tuple(weights.tolist()))
 

@@ -9,7 +9,7 @@ from planted_study import Design, draw
 from synthetic_study import study_store
 
 from mixed_signals.analysis.study import Study, _when
-from mixed_signals.store import UsageError
+from mixed_signals.store import Corpus, Store, UsageError
 
 
 def utterances(**columns):
@@ -59,6 +59,21 @@ def test_the_folds_are_those_of_the_run_and_features_that_changed_are_refused(tm
         assert set(mine.train_ids) == set(fold.train_ids)
         assert set(mine.test_ids) == set(fold.test_ids)
     assert set(study.views[0].ids) == set(views.ids)
+    utterances = store.corpus.utterances
+    first, second, *_ = views.classes
+    swap = {first: second, second: first}
+    swapped = utterances.assign(label=[swap.get(one, one) for one in utterances["label"]])
+    moved = int(utterances["label"].isin(list(swap)).sum())
+    Store.create(
+        store.path,
+        Corpus("other", swapped, ratings=store.corpus.ratings, declared=store.corpus.declared),
+        replace=True,
+    )
+    changed = Study.open(Store.open(store.path), "run")
+    with pytest.raises(
+        UsageError, match=f"label of {moved} utterances has changed since run 'run', e.g. of "
+    ):
+        changed.views  # noqa: B018
     study.run.info["features"]["text"]["content"] = "another"
     with pytest.raises(
         UsageError, match="feature set text/planted is another one than run 'run' was trained on"

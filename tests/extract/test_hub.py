@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from mixed_signals.extract.checkpoints import fetched, resolve
 from mixed_signals.extract.encoders import PRESETS, make_encoder, on_this_machine
 from mixed_signals.extract.encoders.presets import Preset
+from mixed_signals.extract.hub import TAUGHT
 from mixed_signals.extract.weights_cli import app
 from mixed_signals.store import MixedSignalsError, UsageError
+from mixed_signals.store.provenance import fingerprint
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -121,10 +123,17 @@ def test_a_hub_model_is_fetched_without_what_is_not_used_and_then_found_here(tmp
 
 def test_a_tuned_model_says_what_it_was_trained_on_when_it_comes_back_from_the_hub(tmp_path, hub):
     hub.models["org/tuned"] = source = write(tiny("BertModel"), tmp_path / "tuned")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, TAUGHT: fingerprint(["u1", "u2"])}))
     plain = resolve(str(source)).fingerprint
     (source / "training.json").write_text(json.dumps({"trained_on": ["u1", "u2"]}))
     assert make_encoder("text", "org/tuned", device="cpu").trained_on == ("u1", "u2")
-    assert resolve("org/tuned").fingerprint == plain
+    found = resolve("org/tuned")
+    assert found.fingerprint == plain
+    (found.folder / "training.json").unlink()  # as other programs leave it, which do not fetch it
+    with pytest.raises(MixedSignalsError, match="not on this machine"):
+        resolve("org/tuned", fetch=False)
+    assert make_encoder("text", "org/tuned", device="cpu").trained_on == ("u1", "u2")
 
 
 def test_pickles_come_from_the_hub_only_where_there_is_nothing_else(tmp_path, hub):

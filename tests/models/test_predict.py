@@ -5,7 +5,18 @@ import pytest
 from small_store import planted_store, utterance_table
 
 from mixed_signals.models import load_head, predict, sweep
-from mixed_signals.store import Corpus, Fold, MixedSignalsError, Store, UsageError, folds, import_features
+from mixed_signals.store import (
+    Corpus,
+    FeatureWriter,
+    Fold,
+    MixedSignalsError,
+    Recipe,
+    Status,
+    Store,
+    UsageError,
+    folds,
+    import_features,
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +88,7 @@ def test_wrong_names_are_told_with_those_there_are(origin, tmp_path):
 
 
 def test_utterances_that_the_heads_were_fitted_on_are_not_predicted(origin):
-    with pytest.raises(MixedSignalsError, match="the run was fitted on all that have text"):
+    with pytest.raises(MixedSignalsError, match="the run or its encoders were trained on all that have text"):
         predict(origin, origin, "first", "logistic:text")
 
 
@@ -90,6 +101,26 @@ def test_rows_that_were_only_trained_on_are_not_predicted(tmp_path):
     sweep(views, ("logistic",), folds=[fold], refit=True).save(store, "split")
     with pytest.raises(MixedSignalsError, match="no utterance to predict"):
         predict(store, store, "split", "logistic:audio")
+
+
+def test_rows_that_trained_an_encoder_are_not_predicted(tmp_path):
+    """They have no audio, so that no head was fitted on them."""
+    store = planted_store(tmp_path, n=96, strengths={"text": 2.5})
+    ids = store.corpus.ids
+    groups = store.corpus.utterances["group"].to_numpy()
+    taught = np.isin(groups, ["g0", "g1"])
+    neither = np.isin(groups, ["g2"])
+    X = np.random.default_rng(0).normal(size=(96, 3))
+    for modality, there, trained_on in (("text", ids != "", ids[taught]), ("audio", ~taught & ~neither, ())):
+        path, names = store.feature_path(modality, "tuned"), ["a", "b", "c"]
+        with FeatureWriter(
+            path, Recipe("tuned", modality), ids, ["h"] * 96, names, trained_on=trained_on
+        ) as one:
+            status = np.where(there, Status.OK, Status.MISSING).tolist()
+            one.write(range(96), np.where(there[:, None], X, np.nan), status, [""] * 96)
+    views = store.views(text="tuned", audio="tuned")
+    sweep(views, ("logistic",), folds=folds(views, 2), refit=True).save(store, "run")
+    assert set(predict(store, store, "run", "logistic:text")["utterance_id"]) == set(ids[neither])
 
 
 def test_a_run_that_normalises_without_a_named_group_normalises_by_the_corpus_groups(tmp_path):
