@@ -120,7 +120,7 @@ async def serve(
     try:
         sockets = bind_sockets(port, HOST)
     except OSError as error:
-        for_free = "leave --port away for one that is free"
+        for_free = "leave --port out for one that is free"
         raise UsageError(f"--port {port}: cannot be had ({error.strerror}); {for_free}") from None
     told_to_end = asyncio.Event()
     with suppress(

@@ -227,7 +227,7 @@ def _run_on_ray(
     only_plan: bool,
 ) -> None:
     from mixed_signals.extract.on_ray.dealing import deal_all
-    from mixed_signals.extract.on_ray.running import Cluster, assemble, run_on_cluster
+    from mixed_signals.extract.on_ray.running import Cluster, assemble, may_stay_apart, run_on_cluster
     from mixed_signals.extract.summary import print_cluster, print_dealt, print_made, print_plan, print_spent
     from mixed_signals.store.cluster import connected
 
@@ -246,7 +246,9 @@ def _run_on_ray(
             for one in dealt:
                 with progress(f"{one.modality} on Ray", sum(one.rows)) as advance:
                     spent |= run_on_cluster(request, one, cluster, options, device=where, on_progress=advance)
-    with progress("assembling", 2 * sum(len(task.plan.rows) for task in tasks)) as advance:
+    times = [1 if keep_shards and may_stay_apart(task) else 2 for task in tasks]  # that each row is read
+    rows = sum(n * len(task.plan.rows) for n, task in zip(times, tasks, strict=True))
+    with progress("assembling", rows) as advance:
         sets = assemble(store, tasks, keep_shards=keep_shards, on_progress=advance)
     print_made(sets)
     print_spent(spent)

@@ -184,7 +184,7 @@ def plan(
             task = _task(store, sources, encoder, number, recipe, called, retry_failed, shard)
             if task.key in tasks:
                 raise UsageError(
-                    f"{task.key}: two encoders would make a feature set of this name; leave one away"
+                    f"{task.key}: two encoders would make a feature set of this name; leave one out"
                 )
             tasks[task.key] = task
     if shard is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -46,9 +45,8 @@ def require_source(store: Store, modality: str, name: str, ids: Sequence[str] | 
         return
     places = [store.corpus.media_path(entry) for entry in named["media"].unique()]
     if not any(isinstance(place, str) or (place is not None and place.is_file()) for place in places):
-        first: Path | str | None = places[0]
         raise UsageError(
-            f"--{modality} {name}: of {those} none has its media file there, e.g. {first}: if they have moved, say "
+            f"--{modality} {name}: of {those} none has its media file there, e.g. {places[0]}: if they have moved, say "
             f"where they are (--media-root), or leave --{modality} out"
         )
 

@@ -111,7 +111,7 @@ def checked_ratings(table: pd.DataFrame, ids: pd.Series) -> tuple[pd.DataFrame, 
         lambda row: f"{rated[row]!r} is not an utterance of the corpus",
     )
     problems += faulty(
-        "value", table["value"] == "", lambda _: "is empty; leave the row away if nobody judged"
+        "value", table["value"] == "", lambda _: "is empty; leave the row out if nobody judged"
     )
     codes, shown = pd.factorize(table["shown"].to_numpy(dtype=object))
     strange = [next((part for part in _parts(one) if part not in MODALITIES), None) for one in shown]

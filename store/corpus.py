@@ -311,7 +311,7 @@ def _refuse_columns(name: str, what: str, table: pd.DataFrame) -> None:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidCorpus(name, [f"the {what} have two columns {twice!r}; rename one"])
     if not all(isinstance(column, str) and column.strip() for column in table.columns):
-        fault = "have a column without a name; name it, or leave it away (pandas: to_csv with index=False)"
+        fault = "have a column without a name; name it, or leave it out (pandas: to_csv with index=False)"
         raise InvalidCorpus(name, [f"the {what} {fault}"])
     if table.empty:
         raise InvalidCorpus(name, ["there is no utterance"])

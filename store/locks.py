@@ -1,4 +1,4 @@
-"""The one lock of the store: a writer's, on the feature set or the run that it writes.
+"""The one lock of the store: a writer's, on the feature set, the run or the encoder that it writes.
 
 It is the operating system's own lock on a small file beside what is written, so it is free the moment its owner ends,
 however it ends. The file names the owner for the message that a second writer gets.

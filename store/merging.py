@@ -16,8 +16,8 @@ but the vectors, in one small file that takes its place whole (`mixed_signals.st
 
 What a merge costs: the shards' bytes are read and checksummed twice (the second time, as a rule, from the system's
 memory: first to verify, then to copy) and written once, and the disk is waited for. Shards are open one at a time,
-however many there are. Memory holds a few hundred bytes per utterance, and of vectors a megabyte for each shard, a
-quarter of a gigabyte at most.
+however many there are. Memory holds, beside the corpus's own table, a few hundred bytes per utterance, and of vectors
+a megabyte for each shard, a quarter of a gigabyte at most.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Rows:
 def merge(
     store: Store, key: str, *, virtual: bool = False, on_progress: Callable[[int], None] | None = None
 ) -> FeatureSet:
-    """Make one feature set of its shards, and remove them.
+    """Make one feature set of its shards, and remove them, or with `virtual` read from them.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def merge(
     virtual : bool
         Whether the shards stay, and the feature set reads its vectors from them.
     on_progress : callable, optional
-        Called with the number of rows just read or written; each row of the shards counts twice, once where it stays.
+        Called with the number of rows just read or written; each row counts twice, or once with `virtual`.
 
     Raises
     ------

@@ -20,7 +20,7 @@ class Plan:
     Attributes
     ----------
     rows : ndarray of int
-        Positions in the corpus, ascending.
+        Positions among `ids`, ascending.
     reasons : dict of str to int
         How many rows for each reason, e.g. ``{"audio changed": 12}``.
     keep : ndarray of int, shape (N,)

@@ -112,7 +112,7 @@ class Job:
 
 
 def plan(request: Request, device: str = "auto", *, fetch: bool = True) -> Job:
-    """Say what would be done, without doing anything.
+    """Say what would be done, without training anything.
 
     Parameters
     ----------

@@ -103,6 +103,6 @@ def board_writer() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UsageError(
-            "--tensorboard: TensorBoard is not installed: pip install tensorboard, or leave the flag away"
+            "--tensorboard: TensorBoard is not installed: pip install tensorboard, or leave the flag out"
         ) from None
     return SummaryWriter

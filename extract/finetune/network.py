@@ -174,7 +174,7 @@ class Classifier(nn.Module):
             switch({"use_reentrant": False})
         except ValueError as error:
             raise UsageError(
-                f"--checkpointing: the network of {self.encoder.name} cannot compute blocks twice; leave it away"
+                f"--checkpointing: the network of {self.encoder.name} cannot compute blocks twice; leave it out"
             ) from error
 
 
@@ -190,7 +190,7 @@ def check_trainable(encoder: TransformerEncoder, settings: Settings) -> None:
     if layer != "last" or pooling not in POOLINGS:
         raise UsageError(
             f"--{encoder.modality} {encoder.name}: layer {layer}, pooling {pooling}: an encoder is trained at its last "
-            f"layer, pooled by {', '.join(POOLINGS)}: leave layer and pooling away"
+            f"layer, pooled by {', '.join(POOLINGS)}: leave layer and pooling out"
         )
     if settings.last_blocks is not None and settings.last_blocks > n:
         raise UsageError(

@@ -123,7 +123,7 @@ def check_together(devices: Sequence[str]) -> None:
         import accelerate  # noqa: F401
     except ImportError:
         raise UsageError(
-            "--spread: accelerate is not installed: pip install 'mixed-signals[finetune]', or leave the flag away"
+            "--spread: accelerate is not installed: pip install 'mixed-signals[finetune]', or leave the flag out"
         ) from None
     if len(devices) < 2:
         raise UsageError(

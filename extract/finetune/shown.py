@@ -107,7 +107,9 @@ def print_trained(job: Job) -> None:
     for family in job.families:
         table = _table("encoder", "score", "epoch", "seconds")
         for training in job.design.trainings:
-            said = card.finished(family.checkpoint(training)) or {}
+            said = card.finished(family.checkpoint(training))
+            if said is None:
+                continue
             score = "-"
             if said["score"] is not None:
                 measures.add(said["measure"])

@@ -94,14 +94,11 @@ def make_features(
     return sets
 
 
-def trained_encoder(
-    job: Job, family: Family, training: Training, *, scaled: bool = True
-) -> TransformerEncoder:
+def trained_encoder(family: Family, training: Training, *, scaled: bool = True) -> TransformerEncoder:
     """Return an encoder with the weights that a training gave it, not loaded.
 
     Parameters
     ----------
-    job : Job
     family : Family
     training : Training
     scaled : bool
@@ -118,7 +115,7 @@ def _member_task(job: Job, family: Family, number: int) -> Task:
     member = job.design.members[number]
     ((name, ids),) = member.makers
     training = job.design.training(name)
-    (task,) = extraction.plan(job.store, [trained_encoder(job, family, training)])
+    (task,) = extraction.plan(job.store, [trained_encoder(family, training)])
     source = {**_fold(job, family, member), "checkpoint": _place(job, family, training)}
     return replace(task, left_out=_left_out(job, ids, training), source=source)
 
@@ -128,7 +125,7 @@ def _encoder_task(job: Job, family: Family, number: int) -> Task:
     training = job.design.trainings[number]
     folder = family.checkpoint(training)
     nested = job.design.kind == "nested"
-    trained = trained_encoder(job, family, training, scaled=not nested)
+    trained = trained_encoder(family, training, scaled=not nested)
     encoder: Encoder = LogOdds(trained, folder) if nested else trained
     # Pooled, the encoder's own vectors are called apart from the member that has the encoder's name.
     (task,) = extraction.plan(job.store, [encoder], name="" if nested else _POOLED)

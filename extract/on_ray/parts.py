@@ -169,7 +169,7 @@ class Broken:
     what: str
 
 
-def as_block(content: Part | Heard | Made | Written | Broken) -> pa.Table:
+def as_block(content: Heard | Made | Written | Broken) -> pa.Table:
     """Return something on its way as a table of one row, which is never cut in two."""
     parcel = send(content)
     cell = pa.array([[parcel.head, *parcel.bodies]], pa.list_(pa.large_binary()))

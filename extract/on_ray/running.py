@@ -180,12 +180,16 @@ def assemble(
     shards, apart = store.shards(), store.unmerged()
     for task in tasks:
         if task.key in apart or (task.key in shards and not task.idle):
-            # A set that was there before has vectors that no shard has.
-            virtual = keep_shards and (not task.path.exists() or FeatureSet(task.path).virtual)
+            virtual = keep_shards and may_stay_apart(task)
             sets.append(merge(store, task.key, virtual=virtual, on_progress=on_progress))
         else:
             sets += [outcome.features for outcome in run(store, [task])]
     return sets
+
+
+def may_stay_apart(task: Task) -> bool:
+    """Whether shards are all that a feature set is made of: one that was there before has vectors that no shard has."""
+    return not task.path.exists() or FeatureSet(task.path).virtual
 
 
 def job_of(request: Request, dealt: Dealt, options: Options, device: str, memory: int) -> Job:

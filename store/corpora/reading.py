@@ -197,7 +197,7 @@ def _read_parquet(source: Path) -> Rows:
         if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
             text, rows = _decoded(stored.column(place))
             stored = stored.set_column(place, field.name, text)
-            fault = "not UTF-8 text; save it as text, or leave the column away"
+            fault = "not UTF-8 text; save it as text, or leave the column out"
             problems += [f"row {row + 1}, column {field.name}: {fault}" for row in rows]
     if problems:
         raise InvalidCorpus(str(source), problems)

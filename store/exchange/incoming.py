@@ -153,7 +153,7 @@ def _read(source: Path, request: Request) -> Matrix:
     module, function, flags = _READERS[ending]
     for flag in ("key", "entry"):
         if getattr(request, flag) is not None and flag not in flags:
-            raise UsageError(f"--{flag}: means nothing for {ending} files; leave it away")
+            raise UsageError(f"--{flag}: means nothing for {ending} files; leave it out")
     read: Callable[[Path, Request], Matrix] = getattr(
         import_module(f"mixed_signals.store.exchange.{module}"), function
     )

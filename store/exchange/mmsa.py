@@ -44,7 +44,7 @@ def read_pickle(source: Path, request: Request) -> Matrix:
     key = request.key or _KEYS[request.modality]
     if key == "text_bert":
         raise UsageError(
-            f"{source}: 'text_bert' is BERT's input (token ids, mask and segments), not features; leave --key away, or "
+            f"{source}: 'text_bert' is BERT's input (token ids, mask and segments), not features; leave --key out, or "
             "make vectors of the texts with extract-features"
         )
     content = load_plain_pickle(source)

@@ -31,7 +31,7 @@ from small_encoders import Lengths
 
 from mixed_signals.extract.job import deal, plan, rough_lengths
 from mixed_signals.extract.on_ray.dealing import count_shards, deal_all
-from mixed_signals.extract.on_ray.parts import as_block
+from mixed_signals.extract.on_ray.parts_file import written_parts
 from mixed_signals.store import FeatureWriter, Status, Store
 from mixed_signals.store.corpora.tables import read_corpus
 from mixed_signals.store.merging import merge
@@ -189,13 +189,15 @@ def planning(place: Place) -> Iterator[None]:
 def planning_for_ray(place: Place) -> Iterator[None]:
     store = place.open()
     yield
-    assert sum(blocks_for_ray(store)) > place.n
+    assert write_for_ray(store) > place.n
 
 
-def blocks_for_ray(store: Store) -> Iterator[int]:
-    """Yield the bytes of each shard, as it is handed to the cluster."""
+def write_for_ray(store: Store) -> int:
+    """Deal out shards and write them as the cluster's workers read them; return how many bytes that are."""
     (dealt,) = deal_all(store, plan(store, [ENCODER]))
-    yield from (as_block(part).nbytes for part in dealt.parts())
+    path = store.path / "parts.arrow"
+    with written_parts(dealt, path):
+        return path.stat().st_size
 
 
 def writing(place: Place) -> Iterator[None]:

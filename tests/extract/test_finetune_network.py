@@ -238,8 +238,8 @@ def test_a_network_that_also_decodes_is_saved_whole(tmp_path):
     ("spec", "layers", "said"),
     [
         ("", "last:4", "has only 3 blocks"),
-        (":1", "last:2", "leave layer and pooling away"),
-        ("::std", "last:2", "leave layer and pooling away"),
+        (":1", "last:2", "leave layer and pooling out"),
+        ("::std", "last:2", "leave layer and pooling out"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(tmp_path, spec, layers, said):

@@ -177,5 +177,5 @@ def test_devices_that_cannot_train_together_are_refused(devices, said):
 
 def test_accelerate_that_is_not_there_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(UsageError, match=r"pip install 'mixed-signals\[finetune\]', or leave the flag away"):
+    with pytest.raises(UsageError, match=r"pip install 'mixed-signals\[finetune\]', or leave the flag out"):
         check_together(["cpu", "cpu"])

@@ -139,7 +139,7 @@ def test_bytes_in_parquet_are_text_in_utf_8(tmp_path):
     assert list(made.ids) == ["a", "b"]
     assert list(made.utterances["text"]) == ["grün", ""]
     written(tmp_path, "parquet", utterance_id=["a", "b"], text=[b"x", b"gr\xfcn"])
-    fault = f"{source}: row 2, column text: not UTF-8 text; save it as text, or leave the column away"
+    fault = f"{source}: row 2, column text: not UTF-8 text; save it as text, or leave the column out"
     with pytest.raises(InvalidCorpus) as caught:
         read_corpus([source], {})
     assert str(caught.value) == fault
@@ -208,7 +208,7 @@ def test_columns_need_names(tmp_path):
     source = tmp_path / "clips.csv"
     table().to_csv(source)
     assert faults(read_corpus, [source], {}) == [
-        "the utterances have a column without a name; name it, or leave it away (pandas: to_csv with index=False)"
+        "the utterances have a column without a name; name it, or leave it out (pandas: to_csv with index=False)"
     ]
     source.write_text("utterance_id,Unnamed: 0\na,0\n")
     assert list(read_corpus([source], {}).utterances["Unnamed: 0"]) == ["0"]
