@@ -29,8 +29,8 @@ def connected(address: str = "") -> Iterator[None]:
     ----------
     address : str
         ``host:port`` of the cluster's head. Empty: the cluster that ``RAY_ADDRESS`` names, else the one that
-        was started last on this machine (``ray start``) and still runs, else a new one of this machine's cores, which ends with the
-        connection. ``auto`` and ``local`` are Ray's own words: no new one, and a new one whatever runs.
+        was started last on this machine (``ray start``) and still runs, else a new one of this machine's cores, which
+        ends with the connection. ``auto`` and ``local`` are Ray's own words: no new one, and a new one whatever runs.
 
     Raises
     ------

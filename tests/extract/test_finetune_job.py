@@ -163,7 +163,6 @@ def test_a_checkpoint_loads_anywhere_with_a_card_and_without_pickles(made, encod
     for part in (
         "nominal",
         "calm, warm",
-        "u",
         f"{said['score']:.4f}",
         "must not be tested on",
         "torch",

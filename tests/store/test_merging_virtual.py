@@ -304,8 +304,9 @@ def test_killed_at_any_moment_it_is_there_as_before_or_as_after(tmp_path, virtua
         _, ended = os.waitpid(pid, 0)
         killed += os.WIFSIGNALED(ended)
         if copy.feature_sets() and copy.shards():
-            features = copy[KEY]
-            assert features.virtual or (features.status == Status.PENDING).any() or not virtual
+            assert (
+                copy[KEY].virtual or not virtual
+            )  # while it is made one file, shards and file are both there
         if copy.shards():
             merge(copy, KEY, virtual=virtual and (not copy.feature_sets() or copy[KEY].virtual))
         check_same(copy[KEY])
