@@ -72,7 +72,8 @@ def fit_heads(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Take the folds from a column: train and test, or a fold for each value. (default: make folds)",
+            help="Take the folds from a column: rows that say test are tested and all others trained on, or each value "
+            "is a fold. (default: make folds)",
         ),
     ] = None,
     group: Annotated[
@@ -154,6 +155,8 @@ def fit_heads(
         views = _views(opened, chosen, target, missing)
         column = _group(views[0], group)
         made = _folds(views[0], split, folds, partitions, column)
+        if split is not None:
+            _print_split(views[0], made, split)
     first = views[0]
     _note_numbers(first)
     options: dict[str, Any] = {
@@ -353,6 +356,18 @@ def _folds(
         for partition in range(partitions)
         for fold in make_folds(views, n_folds or 5, group=group, partition=partition)
     ]
+
+
+def _print_split(views: Views, made: list[Fold], column: str) -> None:
+    """Say which values of a predefined split are trained on and which tested, where it makes a single fold."""
+    if len(made) > 1:
+        return
+    values = views.utterances.set_index("utterance_id")[column]
+    trained, tested = (
+        ", ".join(f"{value} {n:,}" for value, n in values[list(ids)].value_counts().items())
+        for ids in (made[0].train_ids, made[0].test_ids)
+    )
+    stdout().print(f"{column}: trained on {trained}; tested on {tested}", soft_wrap=True)
 
 
 def _next_name(store: Store) -> str:

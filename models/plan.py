@@ -332,7 +332,7 @@ def trained_rows(views_of_folds: Sequence[tuple[Fold, Sequence[Views]]], *, allo
     tainted = sorted(found)
     said = (
         f"{len(tainted)} test utterances are among those that an encoder's weights were trained on, "
-        f"e.g. {tainted[:3]}"
+        f"e.g. {', '.join(tainted[:3])}"
     )
     if not allowed:
         raise UsageError(

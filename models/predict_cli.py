@@ -26,6 +26,7 @@ def predict(
         str | None,
         typer.Option(metavar="HEAD:A+B", help="Such as gated:text+audio. (default: the only one)"),
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a file that is there.")] = False,
     features: Annotated[
         list[str] | None,
         typer.Option(metavar="MODALITY=NAME", help="Feature sets that are called otherwise than in the run."),
@@ -43,6 +44,8 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out}: use a name that ends in .csv or .parquet")
+    if out.exists() and not replace:
+        raise UsageError(f"--out {out}: is there already; choose another name, or replace it with --replace")
     target = Store.open(store)
     source = target if origin is None else Store.open(origin)
     if model is None:

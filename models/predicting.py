@@ -83,11 +83,12 @@ def predict(
         If there is no such run, model or feature set, or a feature set has another recipe than that of the heads.
     """
     models = models_of(origin, run)
-    head, _, modalities = model.rpartition(":")
+    asked, (head, _, modalities) = model, model.rpartition(":")
     model = f"{head}:{'+'.join(m for m in MODALITIES if m in modalities.split('+'))}"
     if model not in models:
         known = ", ".join(models) or "none; it was made with --no-refit"
-        raise UsageError(f"run {run!r} has no model {model!r} fitted on all rows (it has: {known})")
+        form = "" if head else " (write HEAD:A+B)"
+        raise UsageError(f"run {run!r} has no model {asked!r}{form} fitted on all rows; it has: {known}")
     info: dict[str, Any] = read_json(origin.run_path(run, "run.json"))
     heads = [load_head(path) for path in models[model]]
     ids = store.corpus.ids

@@ -67,7 +67,6 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
         raise UsageError("the corpus has no groups; name a column that holds speakers or dialogs (--group)")
     else:
         groups = views.groups_by(group)
-    codes_of_rows = _strata(views, n_folds)
     if views.kind in _CLASSES and len(views.classes) < 2:
         raise UsageError(
             f"{views.target} has one class only ({views.classes[0]!r}): there is nothing to predict"
@@ -77,6 +76,7 @@ def folds(views: Views, n_folds: int = 5, *, group: str | None = "group", partit
         raise UsageError(
             f"{n_groups} groups cannot make {n_folds} folds; ask for {n_groups} or fewer (--folds)"
         )
+    codes_of_rows = _strata(views, n_folds)
     split = split_groups(ids, codes_of_rows, groups, n_folds, partition)
     made = []
     for number, (train_rows, test_rows) in enumerate(split):

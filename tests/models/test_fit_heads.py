@@ -83,3 +83,12 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on_once_there_is_room(tm
         pd.read_parquet(store.path / "runs" / name / "predictions.parquet") for name in ("whole", "again")
     )
     pd.testing.assert_frame_equal(whole, again)
+
+
+def test_a_predefined_split_says_what_is_trained_on(tmp_path):
+    table = utterance_table(96, 8)
+    number = table["group"].str[1:].astype(int)
+    table["part"] = np.select([number < 2, number < 3], ["test", "val"], "train")
+    ran = call(made_of(tmp_path, table), "--split", "part", "--jobs", "1")
+    assert ran.exit_code == 0, ran.exception
+    assert "part: trained on train 60, val 12; tested on test 24" in ran.stdout

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from small_store import planted_store, utterance_table
+from typer.testing import CliRunner
 
 from mixed_signals.models import load_head, predict, sweep
+from mixed_signals.models.predict_cli import app
 from mixed_signals.store import (
     Corpus,
     FeatureWriter,
@@ -81,6 +83,8 @@ def test_wrong_names_are_told_with_those_there_are(origin, tmp_path):
         UsageError, match=r"no model 'ridge:text'.*gated:audio, gated:text\+audio, gated:text,"
     ):
         predict(store, origin, "first", "ridge:text")
+    with pytest.raises(UsageError, match=r"no model 'gated' \(write HEAD:A\+B\)"):
+        predict(store, origin, "first", "gated")
     with pytest.raises(UsageError, match="no feature set audio/planted"):
         predict(store, origin, "first", "logistic:audio")
     with pytest.raises(UsageError, match="no feature set text/mine"):
@@ -121,6 +125,16 @@ def test_rows_that_trained_an_encoder_are_not_predicted(tmp_path):
     views = store.views(text="tuned", audio="tuned")
     sweep(views, ("logistic",), folds=folds(views, 2), refit=True).save(store, "run")
     assert set(predict(store, store, "run", "logistic:text")["utterance_id"]) == set(ids[neither])
+
+
+def test_the_command_replaces_a_file_only_when_told_to(origin, tmp_path):
+    store, _ = other_store(tmp_path)
+    words = [str(store.path), "--from", str(origin.path), "--run", "first", "--model", "logistic:text"]
+    words += ["--out", str(tmp_path / "p.csv")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    again = CliRunner().invoke(app, words)
+    assert "is there already; choose another name, or replace it with --replace" in str(again.exception)
+    assert CliRunner().invoke(app, [*words, "--replace"]).exit_code == 0
 
 
 def test_a_run_that_normalises_without_a_named_group_normalises_by_the_corpus_groups(tmp_path):
