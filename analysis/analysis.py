@@ -19,6 +19,7 @@ from mixed_signals.analysis.findings import Answer, Finding, p_value
 from mixed_signals.analysis.inference import adjust
 from mixed_signals.analysis.outputs import methods_section, write_findings, write_tables
 from mixed_signals.analysis.panel import Panel
+from mixed_signals.analysis.people.votes import check_values
 from mixed_signals.analysis.report.folder import ELSEWHERE, check_report_folder, is_report
 from mixed_signals.analysis.robustness import reweighting
 from mixed_signals.analysis.study import Study, group_column
@@ -43,11 +44,17 @@ def _people(study: Study) -> Answer:
         return Answer()  # which `agreement` says
     return people.evaluate(
         study.ratings,
-        _labels(study.utterances, study.run.kind if study.run.info.get("target") == "label" else "nominal"),
+        _rated_target(study),
         study.utterances[group_column(study.run)],
         **study.resampling,
         panel=study.panels[0],
+        values=study.values,
     )
+
+
+def _rated_target(study: Study) -> pd.Series:
+    """Return the labels beside which people are set."""
+    return _labels(study.utterances, study.run.kind if study.run.info.get("target") == "label" else "nominal")
 
 
 def _labels(utterances: pd.DataFrame, kind: str) -> pd.Series:
@@ -133,6 +140,7 @@ def analyze(
     seed: int = 0,
     report: str | Path | None = None,
     clips: bool = False,
+    values: Mapping[str, str] | None = None,
     on_question: Callable[[str], None] | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> Analysis:
@@ -167,6 +175,9 @@ def analyze(
         Folder of the report; ``runs/<run_name>/analysis/report`` by default.
     clips : bool
         Whether each utterance's clip is cut into the report, so that it can be sent away without the recordings.
+    values : mapping of str to str, optional
+        What values of the ratings mean as labels where people are set beside them, e.g. ``{"A": "anger"}``; one mapped
+        to itself is an answer that is always wrong.
     on_question : callable, optional
         Called with what is being asked.
     on_step : callable, optional
@@ -176,7 +187,8 @@ def analyze(
     ------
     UsageError
         If there is no such run, head, question or quantity, its target is multilabel, no head has a fusion and a
-        model of each of its modalities, or the report's folder holds something else.
+        model of each of its modalities, `values` maps to something that is no label, or the report's folder holds
+        something else.
 
     Examples
     --------
@@ -187,7 +199,9 @@ def analyze(
     asked = _asked(questions)
     if report is not None:
         check_report_folder(Path(report))
-    study = Study.open(store, run_name, heads, resamples=resamples, seed=seed, refit=refit)
+    study = Study.open(store, run_name, heads, resamples=resamples, seed=seed, refit=refit, values=values)
+    if values and (labels := _rated_target(study)).dtype.kind != "f":
+        check_values(values, sorted(set(labels.dropna().astype(str)) - {""}))
     heads_here = [panel.head for panel in study.panels]
     for name in primary:
         if name.partition(":")[0] not in (*heads_here, ""):
@@ -251,15 +265,25 @@ def analyze(
     return result
 
 
-def analyze_people(store: Store, *, resamples: int = 1000, seed: int = 0) -> Analysis:
+def analyze_people(
+    store: Store, *, resamples: int = 1000, seed: int = 0, values: Mapping[str, str] | None = None
+) -> Analysis:
     """Analyse what the raters of a corpus saw and said; no run and no features are needed.
 
     Writes into the store's folder ``people/``.
 
+    Parameters
+    ----------
+    store : Store
+    resamples, seed : int
+        Of resamples of groups and of permutations.
+    values : mapping of str to str, optional
+        What values of the ratings mean as labels, as in `analyze`.
+
     Raises
     ------
     UsageError
-        If the corpus has no ratings.
+        If the corpus has no ratings, or `values` maps to something that is no label.
     """
     corpus = store.corpus
     if corpus.ratings is None:
@@ -267,7 +291,9 @@ def analyze_people(store: Store, *, resamples: int = 1000, seed: int = 0) -> Ana
     utterances = corpus.utterances.set_index("utterance_id", drop=False)
     kinds = {target.name: target.kind for target in corpus.targets}
     labels = _labels(utterances, kinds.get("label", "nominal"))
-    answer = people.evaluate(corpus.ratings, labels, utterances["group"], resamples=resamples, seed=seed)
+    answer = people.evaluate(
+        corpus.ratings, labels, utterances["group"], resamples=resamples, seed=seed, values=values
+    )
     result = Analysis(
         corpus=corpus.name,
         run=None,

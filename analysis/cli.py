@@ -15,6 +15,7 @@ from mixed_signals.store.terminal import (
     make_app,
     note,
     run_app,
+    split_pairs,
     split_values,
     stdout,
     working,
@@ -69,6 +70,15 @@ def analyze_disagreement(
         str | None,
         typer.Option(metavar="RUN", help="Compare with another run of the same folds.", show_default=False),
     ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RATING=LABEL",
+            help="The label that a value of the ratings stands for (commas or repetition); itself, for an answer that "
+            "is always wrong.",
+            show_default=False,
+        ),
+    ] = None,
     refit: Annotated[
         bool,
         typer.Option(
@@ -115,9 +125,14 @@ def analyze_disagreement(
         raise UsageError("--report, --clips: the report is of a run, and this store has none; leave them out")
     if report is not None and only and "disagreement" not in split_values(only):
         raise UsageError("--report: the report shows disagreement; add it to --only, or leave --report out")
+    if value and only and "people" not in split_values(only):
+        raise UsageError(
+            "--value: tells people what ratings mean; add people to --only, or leave --value out"
+        )
+    values = split_pairs(value, "--value")
     with interruptible("nothing was written"), working("reading") as update:
         if without_run:
-            result = analyze_people(opened, resamples=resamples, seed=seed)
+            result = analyze_people(opened, resamples=resamples, seed=seed, values=values)
         else:
             result = analyze(
                 opened,
@@ -132,6 +147,7 @@ def analyze_disagreement(
                 seed=seed,
                 report=report,
                 clips=clips,
+                values=values,
                 on_question=lambda question: update(f"analysing {question}"),
                 on_step=lambda what: update(f"writing the report: {what}"),
             )

@@ -80,16 +80,24 @@ def report_folder(store: Store, run: str | None, report: Path | None = None) -> 
             )
         return report
     runs = store.runs()
+    if not runs:
+        raise UsageError(
+            f"{store.path}: this store has no runs; explore shows the report of a run: make a run with fit-heads and "
+            f"its report with {_analyze(store, None)}, or open one in another folder with --report FOLDER"
+        )
     if run is None and len(runs) != 1:
-        raise UsageError(f"--run: say which run of {store.path} (runs: {', '.join(runs) or 'none yet'})")
+        raise UsageError(f"--run: say which run of {store.path} (runs: {', '.join(runs)})")
     name = run or runs[0]
     if name not in runs:
-        raise UsageError(f"--run {name}: no such run in {store.path} (runs: {', '.join(runs) or 'none yet'})")
+        raise UsageError(f"--run {name}: no such run in {store.path} (runs: {', '.join(runs)})")
     folder = store.run_path(name, "analysis", "report")
     if not (folder / PAGE).is_file():
         if (elsewhere := folder.with_name(ELSEWHERE)).is_file():
             return report_folder(store, name, Path(read_json(elsewhere)["report"]))
-        raise UsageError(f"run {name} has no report yet; make it with: {_analyze(store, name)}")
+        raise UsageError(
+            f"run {name} has no report yet; open one in another folder with --report FOLDER, or make it with: "
+            f"{_analyze(store, name)}"
+        )
     return folder
 
 

@@ -247,7 +247,8 @@ def make_panels(
     for head in heads:
         if head not in present:
             raise UsageError(f"--head: no head {head!r} in this run; it has {', '.join(present) or 'none'}")
-    panels, reasons = [], []
+    panels: list[Panel] = []
+    without: dict[str, list[str]] = {}
     several = len(rows[TRAINING].drop_duplicates()) > 1
     for head in heads or present:
         mine = rows[rows["head"] == head]
@@ -262,11 +263,13 @@ def make_panels(
                 )
             )
         else:
-            reasons.append(result)
+            without.setdefault(result, []).append(head)
+    reasons = [f"{', '.join(names)}: {reason}" for reason, names in without.items()]
     if not panels:
         why = "; ".join(reasons) or "it has no head on features"
         raise UsageError(
-            f"nothing to compare in this run: {why} (fit-heads with feature sets of two modalities or more)"
+            f"nothing to compare in this run: {why}; the analysis takes a run on two modalities or more, "
+            "with a model of each alone and of all (fit-heads with feature sets of two modalities or more)"
         )
     return panels, reasons
 
@@ -277,12 +280,12 @@ def _make_panel(head: str, rows: pd.DataFrame, prior: pd.DataFrame, kind: str, *
     fusion = subsets[0]
     unimodals = tuple(fusion.split("+"))
     if len(unimodals) < 2:
-        return f"{head} has no model of two or more modalities"
+        return "no model of two or more modalities"
     if len(subsets) > 1 and subsets[1].count("+") == fusion.count("+"):
-        return f"{head} has several largest subsets ({fusion}, {subsets[1]}) and no model of all modalities"
+        return f"several largest subsets ({fusion}, {subsets[1]}) and no model of all modalities"
     absent = [name for name in unimodals if name not in subsets]
     if absent:
-        return f"{head} has no model of {' or '.join(absent)} alone"
+        return f"no model of {' or '.join(absent)} alone"
 
     training, trainings = pd.MultiIndex.from_frame(rows[TRAINING]).factorize(sort=True)
     rows = rows.assign(training=training)
@@ -298,7 +301,7 @@ def _make_panel(head: str, rows: pd.DataFrame, prior: pd.DataFrame, kind: str, *
     trained = set.intersection(*needed)
     seeds = sorted({s for *_, s in trained if all((p, f, s) in trained for p, f in folds_of)})
     if not seeds:
-        return f"the models of {head} share no partition and seed"
+        return "its models share no partition and seed"
     every = {(p, f, s) for p, f in folds_of for s in seeds}
     between = [
         name
@@ -325,7 +328,7 @@ def _make_panel(head: str, rows: pd.DataFrame, prior: pd.DataFrame, kind: str, *
         outputs[FUSION if name == fusion else name] = array
     complete = np.all([np.isfinite(a).all(axis=(0, 1, 3)) for a in outputs.values()], axis=0)
     if not complete.any():
-        return f"the models of {head} share no utterance"
+        return "its models share no utterance"
     folds = np.full((len(partitions), len(names)), -1, dtype=np.intp)
     mine = subset == fusion
     folds[where[0][mine], row_of[mine]] = rows["fold"].to_numpy()[mine]

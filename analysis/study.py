@@ -8,7 +8,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -51,6 +51,8 @@ class Study:
         Of resampling and permuting.
     refit : bool
         Whether questions may train heads of their own.
+    values : mapping of str to str, optional
+        What values of the ratings mean as labels (see `people.evaluate`).
     """
 
     run: Run
@@ -62,6 +64,7 @@ class Study:
     resamples: int = 1000
     seed: int = 0
     refit: bool = True
+    values: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"<Study of run {self.run.name or '(not saved)'}: {', '.join(map(repr, self.panels))}>"
@@ -76,6 +79,7 @@ class Study:
         resamples: int = 1000,
         seed: int = 0,
         refit: bool = True,
+        values: Mapping[str, str] | None = None,
     ) -> Study:
         """Open a run of a store.
 
@@ -98,7 +102,16 @@ class Study:
             run.predictions, heads, kind=run.kind, groups=groups, when=_when(utterances, groups)
         )
         return cls(
-            run, tuple(panels), utterances, corpus.ratings, store, tuple(notes), resamples, seed, refit
+            run,
+            tuple(panels),
+            utterances,
+            corpus.ratings,
+            store,
+            tuple(notes),
+            resamples,
+            seed,
+            refit,
+            values,
         )
 
     @property

@@ -86,12 +86,7 @@ def evaluate(
         )
     votes, notes = votes_by_channel(ratings, labels, values)
     if not votes.channels:
-        return Answer(
-            notes=[
-                *notes,
-                f"No utterance has both ratings that say what was shown and a label of {labels.name!r}.",
-            ]
-        )
+        return Answer(notes=notes)
     by = None if groups is None else groups.reindex(votes.ids).fillna("").to_numpy(dtype=object)
     people = People(votes, group_codes(by, len(votes.ids)), resamples, seed)
     tables = {

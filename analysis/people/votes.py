@@ -18,9 +18,10 @@ utterance's raters tend to say they are independent, so that what differs betwee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,22 @@ class ChannelVotes:
         return np.logical_and.reduce(enough)
 
 
+def check_values(values: Mapping[str, str], classes: Sequence[str]) -> None:
+    """Refuse what `votes_by_channel` cannot be told of values.
+
+    Raises
+    ------
+    UsageError
+        If a value is mapped to something that is neither one of the `classes` nor the value itself.
+    """
+    for value, meant in values.items():
+        if meant not in classes and meant != value:
+            raise UsageError(
+                f"--value {value}={meant}: {meant!r} is no label ({shortened(classes, ', ')}); map {value!r} "
+                "to one of them, or to itself for an answer that is always wrong"
+            )
+
+
 def votes_by_channel(
     ratings: pd.DataFrame, labels: pd.Series, values: Mapping[str, str] | None = None
 ) -> tuple[ChannelVotes, list[str]]:
@@ -97,12 +114,7 @@ def votes_by_channel(
     named = named[named != ""]
     classes = sorted(set(named))
     meaning = dict(values or {})
-    for value, meant in meaning.items():
-        if meant not in classes and meant != value:
-            raise UsageError(
-                f"values={{{value!r}: {meant!r}}}: {meant!r} is no label ({shortened(classes, ', ')}); map {value!r} "
-                "to one of them, or to itself for an answer that is always wrong"
-            )
+    check_values(meaning, classes)
     known = (*classes, *sorted({meant for meant in meaning.values() if meant not in classes}))
 
     used = ratings[ratings["value"].notna()]
@@ -111,23 +123,33 @@ def votes_by_channel(
     rows = pd.Index(named.index.astype(object)).get_indexer(pd.Index(used["utterance_id"].astype(object)))
     column = pd.Index(known, dtype=object).get_indexer(pd.Index(given))
     weight = used["count"].to_numpy(np.float64)
-    counts, said = {}, []
+    counts, said, strange_in = {}, [], []
     if (shown == "").any():
         said.append(f"{int(weight[shown == ''].sum()):,} ratings do not say what was shown and are left out.")
     for channel in sorted(set(shown) - {""}, key=_fewer_first):
         mine = (shown == channel) & (rows >= 0)
         strange = sorted(set(given[mine & (column < 0)]))
         if strange:
+            strange_in.append(channel)
+            first = strange[0]
             said.append(
                 f"Ratings of {channel} are left out: {shortened([repr(v) for v in strange], ', ')} "
                 f"{'is' if len(strange) == 1 else 'are'} not among the labels of {labels.name!r} "
-                f"({shortened(classes, ', ')}); say what each means, e.g. values={{{strange[0]!r}: {classes[0]!r}}}, "
-                "or map it to itself for an answer that is always wrong."
+                f"({shortened(classes, ', ')}); say what each means, e.g. "
+                f"--value {quote(f'{first}={classes[0]}')} (in Python values={{{first!r}: {classes[0]!r}}}), "
+                f"or map it to itself for an answer that is always wrong: --value {quote(f'{first}={first}')}."
             )
         elif mine.any():
             cell = rows[mine] * len(known) + column[mine]
             table = np.bincount(cell, weight[mine], minlength=len(named) * len(known))
             counts[channel] = table.reshape(len(named), len(known)).astype(np.int64)
+    if strange_in and not counts:
+        said.append(
+            f"Nothing is said of people: every channel ({', '.join(strange_in)}) is left out, since its ratings have "
+            "values that are no label."
+        )
+    elif not counts:
+        said.append(f"No utterance has both ratings that say what was shown and a label of {labels.name!r}.")
     some = np.zeros(len(named), dtype=bool)
     for table in counts.values():
         some |= table.any(axis=1)

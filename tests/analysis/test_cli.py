@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from mixed_signals.analysis.cli import app, main
 from mixed_signals.analysis.explore import report_folder
-from mixed_signals.store import Store
+from mixed_signals.store import Corpus, Store
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,9 @@ def test_notes_go_to_standard_error(tmp_path):
         (["{store}", "--run", "nothing"], "no run 'nothing'"),
         (["{store}", "--run", "study", "--head", "svm"], "--head: no head 'svm' in this run; it has gated"),
         (["{store}/runs", "--run", "study"], "no store here"),
+        (["{store}", "--value", "other"], "--value: expected KEY=VALUE, got 'other'"),
+        (["{store}", "--value", "a=b"], "--value a=b: 'b' is no label ("),
+        (["{store}", "--value", "a=b", "--only", "typology"], "--value: tells people what ratings mean"),
     ],
 )
 def test_wrong_calls_are_one_line_and_exit_2(store, arguments, message, monkeypatch, capsys):
@@ -75,6 +79,27 @@ def test_wrong_calls_are_one_line_and_exit_2(store, arguments, message, monkeypa
     assert message in error
     assert "Traceback" not in error
     assert error.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("with_run", [True, False])
+def test_answers_that_are_no_label_are_counted_once_a_flag_says_what_they_mean(tmp_path, with_run):
+    path = tmp_path / "st"
+    corpus = study_store(path, n=60, n_seeds=1).corpus
+    heard = corpus.ratings.assign(shown="audio")
+    heard.loc[::5, "value"] = "other"
+    heard.loc[1::5, "value"] = "none of these"
+    rated = Store.create(tmp_path / "rated", Corpus("rated", corpus.utterances, ratings=heard)).path
+    if with_run:
+        shutil.copytree(path / "runs", rated / "runs")
+    call = [str(rated), "--only", "people", "--no-refit", "--resamples", "100"]
+    said = CliRunner().invoke(app, call)
+    assert said.exit_code == 0, said.output
+    assert "Nothing is said of people: every channel (audio) is left out" in said.stderr
+    label = corpus.utterances["label"].iloc[0]
+    mapped = CliRunner().invoke(app, [*call, "--value", f"other=other,none of these={label}"])
+    assert mapped.exit_code == 0, mapped.output
+    assert "left out" not in mapped.stderr
+    assert "shown audio" in " ".join(mapped.stdout.split())
 
 
 def test_help_has_an_example_and_loads_nothing_heavy():

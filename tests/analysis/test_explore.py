@@ -289,12 +289,24 @@ def test_wrong_calls_are_told_in_one_line(place, tmp_path):
     (tmp_path / "st/runs/second").mkdir(parents=True)
     (tmp_path / "st/runs/second/run.json").write_text("{}")
     for words, wanted in (
-        ((), f"error: run second has no report yet; make it with: analyze-disagreement {tmp_path}/st --run second\n"),
+        ((), f"error: run second has no report yet; open one in another folder with --report FOLDER, "
+             f"or make it with: analyze-disagreement {tmp_path}/st --run second\n"),
         (("--run", "x"), f"error: --run x: no such run in {tmp_path}/st (runs: second)\n"),
         (("--report", tmp_path), f"error: --report {tmp_path}: no report here; make one with: analyze-disagreement "
                                  f"{tmp_path}/st --report {tmp_path}\n"),
     ):  # fmt: skip
         assert failed(tmp_path / "st", *words) == (2, "", wanted)
+
+
+def test_a_store_without_runs_says_what_makes_a_report(place, tmp_path):
+    store = shutil.copytree(place / "st", tmp_path / "st", ignore=shutil.ignore_patterns("runs"))
+    for run in (None, "first"):
+        with pytest.raises(
+            UsageError, match="this store has no runs; explore shows the report of a run"
+        ) as refused:
+            report_folder(Store.open(store), run)
+        for mend in ("fit-heads", f"analyze-disagreement {store}", "--report FOLDER"):
+            assert mend in str(refused.value)
 
 
 def test_a_report_elsewhere_is_served(place, tmp_path):

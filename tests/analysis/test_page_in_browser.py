@@ -413,6 +413,35 @@ def test_a_window_of_any_width_scrolls_down_only(made, open_page, width):
     assert too_wide == []
 
 
+CUT = """(figure) => [...figure.querySelectorAll(".chart-panels > div")].flatMap((place, i) => {
+  const view = Object.values(Bokeh.index.roots ?? Bokeh.index).find((each) => place.contains(each.el));
+  const { model, frame: { bbox } } = view;
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = "13px helvetica, sans-serif";
+  const axis = model.below.find((each) => each.type.endsWith("Axis"));
+  const middle = bbox.left + bbox.width / 2;
+  const free = 2 * Math.min(middle, view.bbox.width - middle);
+  const cut = axis.axis_label.split("\\n").filter((line) => pen.measureText(line).width > free);
+  if (figure.dataset.chart !== "types") return cut;
+  pen.font = "11px helvetica, sans-serif";
+  const { n, words } = model.document.get_model_by_name("all").data;
+  const ends = words.map((said, k) => view.frame.x_scale.compute(n[k]) + 4 + pen.measureText(said).width);
+  return [...cut, ...words.filter((said, k) => ends[k] > bbox.right)];
+})"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_title_and_no_value_of_a_chart_is_cut_off(made, open_page, width):
+    explorer = ReportPage(open_page(made.report))
+    explorer.page.set_viewport_size({"width": 1280, "height": 900})
+    explorer.drawn("types")  # and then the window changes
+    explorer.page.set_viewport_size({"width": width, "height": 900})
+    for chart in ("confidence", "raters", "gates", "types", "risk", "floor", "people"):
+        figure = explorer.drawn(chart)
+        explorer.page.wait_for_timeout(300)
+        assert figure.evaluate(CUT) == [], chart
+
+
 def test_charts_follow_the_theme(explorer):
     figure = explorer.drawn("confidence")
     light = figure.screenshot()

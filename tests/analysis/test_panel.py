@@ -105,6 +105,15 @@ def test_a_head_without_what_is_needed_is_refused(table, subsets, reason):
     assert reason in reasons[0]
 
 
+def test_heads_that_lack_the_same_are_named_together(table):
+    alone = only(table, modalities=["text"])
+    with pytest.raises(UsageError, match=r"two modalities or more, with a model of each") as refused:
+        make_panels(pd.concat([alone, alone.assign(head="logistic"), alone.assign(head="xgboost")]))
+    said = str(refused.value)
+    assert "gated, logistic, xgboost: no model of two or more modalities" in said
+    assert said.count("no model of") == 1
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

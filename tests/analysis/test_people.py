@@ -150,7 +150,7 @@ def test_the_letters_of_cremads_own_table_are_mapped_to_words(crowd, crowd_answe
     lettered = crowd.ratings.assign(value=crowd.ratings["value"].map(letters))
     votes, said = votes_by_channel(lettered, described["label"])
     assert votes.channels == ()
-    assert len(said) == 3
+    assert len(said) == 4
     assert "'A', 'D', 'F', 'H', 'N', 'S' are not among the labels of 'label'" in said[0]
     votes, said = votes_by_channel(lettered, described["label"], cremad.EMOTIONS)
     assert said == []
@@ -306,7 +306,8 @@ def test_votes_for_no_label_are_refused_until_they_are_said_to_be_wrong():
     answer = evaluate(ratings(rows), labels)
     assert answer.tables["people"]["channel"].unique().tolist() == ["audio"]
     assert "Ratings of video are left out: 'other' is not among the labels of 'emotion'" in answer.notes[0]
-    assert "values={'other': 'calm'}" in answer.notes[0]
+    assert "--value other=calm (in Python values={'other': 'calm'})" in answer.notes[0]
+    assert not any("Nothing is said of people" in note for note in answer.notes)
     assert any("channels cannot be compared" in note for note in answer.notes)
     answer = evaluate(ratings(rows), labels, values={"other": "other"})
     wrong = answer.tables["people_votes"].set_index(["channel", "utterance_id"]).loc[("video", "u00000")]
@@ -315,6 +316,17 @@ def test_votes_for_no_label_are_refused_until_they_are_said_to_be_wrong():
         evaluate(ratings(rows), labels, values={"other": "happy"})
     with pytest.raises(UsageError, match="no column shown"):
         evaluate(ratings(rows).drop(columns="shown"), labels)
+
+
+def test_where_every_channel_is_left_out_that_is_said_and_nothing_else():
+    labels = labels_of(np.array([0, 1, 2] * 10))
+    rows = [(name, "", shown, label, 3) for name, label in labels.items() for shown in ("audio", "video")]
+    rows += [("u00000", "", "audio", "other", 1), ("u00001", "", "video", "none of these", 1)]
+    answer = evaluate(ratings(rows), labels)
+    assert answer.tables == {}
+    assert len(answer.notes) == 3
+    assert "--value 'none of these=calm'" in answer.notes[1]
+    assert answer.notes[-1].startswith("Nothing is said of people: every channel (audio, video) is left out")
 
 
 def test_what_the_ratings_cannot_answer_is_said():

@@ -11,6 +11,8 @@
 
 (() => {
   const NEAR = "400px";
+  const OVERHANG = 30; // pixels by which the title of an axis may be longer than the axis
+  const NARROW = 260; // pixels of an axis below which it has fewer ticks
   const REACH = 12; // pixels from a point within which a tap opens it
   const SYMBOLS = { circle: "●", x: "✕", bar: "■", line: "━", diamond: "◆", square: "■", tick: "❙" };
   const LIGHT_SCALE = [[214, 230, 244], [66, 146, 198], [8, 48, 107]];
@@ -97,21 +99,63 @@
       return;
     }
     const doc = Bokeh.documents.find((each) => each.get_model_by_id(chart.plots[0]) === views.roots[0].model);
-    Object.assign(kept, { chart, views, doc, memory: MixedSignals.chartData[chart.kind].prepare(chart, view.columns) });
+    const titles = chart.plots.map((id) => axisBelow(doc.get_model_by_id(id)).axis_label);
+    const memory = MixedSignals.chartData[chart.kind].prepare(chart, view.columns);
+    Object.assign(kept, { chart, views, doc, titles, memory });
     listen(figure, kept);
     paintInTheme(doc);
     fill(figure, true);
+    kept.sizes = new ResizeObserver(() => requestAnimationFrame(() => drawn.get(figure) === kept && fit(kept)));
+    kept.sizes.observe(host);
     figure.dataset.drawn = String(kept.head);
   }
 
   function erase(figure) {
     const kept = drawn.get(figure);
+    kept?.sizes?.disconnect();
     kept?.views?.clear();
     kept?.host?.remove();
     figure.querySelector(".swap")?.remove();
     figure.classList.remove("live", "as-picture");
     drawn.delete(figure);
     for (const name of ["drawn", "points", "brush"]) delete figure.dataset[name];
+  }
+
+  // Fitting into a narrow window
+
+  const axisBelow = (plot) => plot.below.find((model) => model.type.endsWith("Axis"));
+
+  /** Wrap the titles below panels to their widths, and leave room for what stands beside the longest bar. */
+  function fit({ doc, chart, titles }) {
+    chart.plots.forEach((id, i) => {
+      const plot = doc.get_model_by_id(id);
+      const axis = axisBelow(plot);
+      const width = plot.inner_width;
+      if (!(width > 0)) return;
+      axis.axis_label = wrapped(titles[i], width + OVERHANG, widthIn(axis.axis_label_text_font_size));
+      axis.ticker.desired_num_ticks = width < NARROW ? 4 : 6;
+      if (chart.kind !== "types") return;
+      const said = doc.get_model_by_name("all").get("words").map(widthIn("11px"));
+      const beside = Math.min(0.6 * width, 12 + Math.max(0, ...said));
+      plot.x_range.range_padding = Math.max(0.5, (2 * beside) / (width - beside)); // half of it on either side
+    });
+  }
+
+  function widthIn(size) {
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `${size} helvetica, sans-serif`;
+    return (text) => pen.measureText(text).width;
+  }
+
+  /** Break a text between words, so that no line is wider than it may be. */
+  function wrapped(text, most, widthOf) {
+    const lines = [];
+    for (const word of text.split(" ")) {
+      const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+      if (lines.length && widthOf(longer) <= most) lines[lines.length - 1] = longer;
+      else lines.push(word);
+    }
+    return lines.join("\n");
   }
 
   function paragraph(text) {
@@ -188,7 +232,8 @@
 
   // What people do
 
-  function listen(figure, { chart, doc }) {
+  function listen(figure, kept) {
+    const { chart, doc } = kept;
     const name = figure.dataset.chart;
     chart.plots.forEach((id, i) => {
       const plot = doc.get_model_by_id(id);
@@ -197,7 +242,10 @@
         plot.on_event("doubletap", () => MixedSignals.change("brushes", name, null));
         if (!chart.dense) plot.on_event("tap", (event) => openNearest(doc, plot, i, event));
       }
-      if (chart.kind === "types") plot.on_event("tap", ({ y }) => toggleType(chart.types[Math.round(y)]));
+      if (chart.kind === "types") {
+        plot.on_event("tap", ({ y }) => toggleType(chart.types[Math.round(y)]));
+        plot.on_event("reset", () => fit(kept));
+      }
     });
   }
 
