@@ -176,7 +176,7 @@ def normalized(X: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return out
 
 
-def fingerprint(*parts: Any) -> str:
+def arrays_hash(*parts: Any) -> str:
     """Return a short hash of arrays and plain values, for telling whether two sweeps work on the same."""
     digest = hashlib.sha256()
     for part in parts:

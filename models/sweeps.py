@@ -16,7 +16,7 @@ from mixed_signals.models.blocks import LIBRARIES, Done, run_blocks
 from mixed_signals.models.gathering import add_chosen, gates_table, predictions_table, tested_heads
 from mixed_signals.models.heads import HeadSpec, head_spec
 from mixed_signals.models.keeping import KeptHead, check_call
-from mixed_signals.models.material import Material, Subset, fingerprint, groups_named, material
+from mixed_signals.models.material import Material, Subset, arrays_hash, groups_named, material
 from mixed_signals.models.metrics import averaged_over_partitions, score, seed_spread
 from mixed_signals.models.plan import (
     check_folds,
@@ -175,11 +175,11 @@ def sweep(
         "refit": refit,
         "views_by_fold": views_by_fold,
         "features": {m: [[c.name, c.content] for c in found] for m, found in shared.candidates.items()},
-        "rows": fingerprint(shared.ids, shared.y, shared.votes, shared.groups),
-        "folds": fingerprint(
+        "rows": arrays_hash(shared.ids, shared.y, shared.votes, shared.groups),
+        "folds": arrays_hash(
             *(part for f in folds for part in (f.partition, f.fold, f.train_ids, f.test_ids))
         ),
-        "weights": None if checked is None else fingerprint(*(p for item in checked.items() for p in item)),
+        "weights": None if checked is None else arrays_hash(*(p for item in checked.items() for p in item)),
         "versions": library_versions(LIBRARIES),
     }
     if keep is not None:

@@ -35,7 +35,7 @@ _SHARD = re.compile(r"([A-Za-z0-9].*)\.([1-9]\d*)of([1-9]\d{0,4})\.h5")
 _DESCRIBED = {"name": str, "media_root": str | None, "targets": list, "summary": str, "tables": dict}
 
 
-class Shard(NamedTuple):
+class ShardFile(NamedTuple):
     """One of the files in which an array job makes a feature set: shard `number` of `of`, counted from 1."""
 
     number: int
@@ -285,19 +285,19 @@ class Store:
         path = self.feature_path(modality, name)
         return self.inside(*path.relative_to(self.path).parts[:-1], ".shards", f"{name}.{number}of{of}.h5")
 
-    def shards(self) -> dict[str, list[Shard]]:
+    def shards(self) -> dict[str, list[ShardFile]]:
         """Return the shards that are not merged yet, in order, by the key of the feature set they belong to."""
-        found: dict[str, list[Shard]] = {}
+        found: dict[str, list[ShardFile]] = {}
         for modality in MODALITIES:
             for path in sorted((self.path / "features" / modality / ".shards").glob("*.h5")):
                 if match := _SHARD.fullmatch(path.name):
-                    shard = Shard(int(match[2]), int(match[3]), path)
+                    shard = ShardFile(int(match[2]), int(match[3]), path)
                     found.setdefault(f"{modality}/{match[1]}", []).append(shard)
         return {
             key: sorted(shards, key=lambda shard: (shard.of, shard.number)) for key, shards in found.items()
         }
 
-    def unmerged(self) -> dict[str, list[Shard]]:
+    def unmerged(self) -> dict[str, list[ShardFile]]:
         """Return those of `shards` from which no feature set reads its vectors."""
         return {key: shards for key, shards in self.shards().items() if not self._reads_shards(key)}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.features import FeatureSet
-from mixed_signals.store.folder import Shard, Store
+from mixed_signals.store.folder import ShardFile, Store
 from mixed_signals.store.locks import sole_writer
 from mixed_signals.store.pieces import Piece
 from mixed_signals.store.verify import own_file
@@ -22,7 +22,7 @@ from mixed_signals.store.virtual import piece_of
 class Shards(Sequence[FeatureSet]):
     """The shards of a feature set, each opened where it is asked for; none may change before the merge is done."""
 
-    def __init__(self, store: Store, shards: Sequence[Shard]) -> None:
+    def __init__(self, store: Store, shards: Sequence[ShardFile]) -> None:
         self.shards = list(shards)
         self._store = store
         self._seen: dict[int, tuple[int, int, int]] = {}

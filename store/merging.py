@@ -33,7 +33,7 @@ import numpy as np
 from mixed_signals.store.corpus import Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 from mixed_signals.store.features import FeatureSet, Status
-from mixed_signals.store.folder import Shard, Store
+from mixed_signals.store.folder import ShardFile, Store
 from mixed_signals.store.locks import sole_writer
 from mixed_signals.store.merged_shards import Said, Shards
 from mixed_signals.store.pieces import Pieces
@@ -236,7 +236,7 @@ def _ids(corpus: Corpus, rows: np.ndarray) -> list[str]:
     return [str(one) for one in corpus.ids[np.sort(rows)]]
 
 
-def _changed(what: str, shard: Shard, *others: Shard) -> MixedSignalsError:
+def _changed(what: str, shard: ShardFile, *others: ShardFile) -> MixedSignalsError:
     return MixedSignalsError(f"{shard.path}: {what}; {run_again(*others, shard)}: it makes only what changed")
 
 
@@ -287,7 +287,7 @@ def _compare_media(parts: Shards, ids: np.ndarray, entries: np.ndarray, rows: _R
         raise _changed(what, after, before)
 
 
-def _verify(shard: Shard, features: FeatureSet, told: Callable[[int], None]) -> None:
+def _verify(shard: ShardFile, features: FeatureSet, told: Callable[[int], None]) -> None:
     try:
         check_vectors(features, told)
     except Corrupt as error:

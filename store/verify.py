@@ -20,7 +20,7 @@ from mixed_signals.store.blocks import row_blocks
 from mixed_signals.store.errors import MixedSignalsError
 from mixed_signals.store.features import FeatureSet, Status
 from mixed_signals.store.files import read_json, read_parquet
-from mixed_signals.store.folder import Shard, Store
+from mixed_signals.store.folder import ShardFile, Store
 from mixed_signals.store.pieces import Pieces
 from mixed_signals.store.provenance import file_hash
 from mixed_signals.store.writing import row_checksums
@@ -193,7 +193,7 @@ def _is_virtual(store: Store, path: Path) -> bool:
         return False
 
 
-def _check_shard(store: Store, shard: Shard, on_progress: Callable[[int], None] | None) -> None:
+def _check_shard(store: Store, shard: ShardFile, on_progress: Callable[[int], None] | None) -> None:
     check_vectors(FeatureSet(own_file(store, shard.path)), on_progress)
 
 
@@ -238,14 +238,14 @@ def _check_readable(store: Store, path: Path) -> None:
         _READERS[file.suffix](file)
 
 
-def run_again(*shards: Shard) -> str:
+def run_again(*shards: ShardFile) -> str:
     """Say how shards are made again, on a Ray cluster or one by one: only what is not there is made."""
     first, *others = list_shards(shards).split(", ", 1)
     and_others = f" (and {others[0]})" if others else ""
     return f"run extract-features again with --ray, or with --shard {first}{and_others}"
 
 
-def list_shards(shards: Sequence[Shard]) -> str:
+def list_shards(shards: Sequence[ShardFile]) -> str:
     """Return the first shards as ``1/4, 3/4``."""
     more = ", ..." if len(shards) > _SHOWN_SHARDS else ""
     return ", ".join(map(str, shards[:_SHOWN_SHARDS])) + more

@@ -18,7 +18,7 @@ from mixed_signals.extract.job import Task, clips_of, deal, lacking, refuse_othe
 from mixed_signals.extract.on_ray.parts import Goal, Part
 from mixed_signals.extract.pipeline import distinct
 from mixed_signals.store import FeatureSet, Store
-from mixed_signals.store.folder import Shard
+from mixed_signals.store.folder import ShardFile
 from mixed_signals.store.planning import plan_rows
 from mixed_signals.store.provenance import MODALITIES
 
@@ -185,7 +185,7 @@ def deal_out(store: Store, tasks: Sequence[Task], n_workers: int = 1) -> Dealt:
     return dealt
 
 
-def _leave_in_their_shards(shard_of: np.ndarray, there: dict[str, list[Shard]], ids: np.ndarray) -> None:
+def _leave_in_their_shards(shard_of: np.ndarray, there: dict[str, list[ShardFile]], ids: np.ndarray) -> None:
     """Let utterances that are in a shard's file stay in that shard, however the others would be dealt out now."""
     order = np.argsort(ids, kind="stable")
     in_order = ids[order]
