@@ -10,12 +10,15 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mixed_signals.store.errors import MixedSignalsError, UsageError
+from mixed_signals.store.terminal import note, warn
 
 _PATIENCE = 10  # seconds for a cluster's head to answer
+_MISSES = 3  # in a row: after so many the head is lost
 PATIENT_TRIES = ("RAY_timeout_ms_task_wait_for_death_info", "5000")
 """A setting of Ray's: how long it waits to hear what became of a worker that does not answer, before that counts as one
 of the tries of its task. With Ray's own second, sixteen tries can be over before a lost node is missed."""
@@ -56,7 +59,7 @@ def connected(address: str = "") -> Iterator[None]:
     host, _, port = named.rpartition(":")
     if host and port.isdigit():  # Ray itself takes two minutes to find that nobody is there
         try:
-            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+            _knock(named)
         except (OSError, OverflowError) as error:
             raise _not_there(named, error) from error
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes as an exception as well
@@ -76,9 +79,53 @@ def connected(address: str = "") -> Iterator[None]:
                 raise _not_let_in(named) from error
             raise _not_there(named, error) from error
     try:
-        yield
+        with watched(ray.get_runtime_context().gcs_address):
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def watched(address: str, every: float = 5.0) -> Iterator[None]:
+    """Say when a cluster's head is lost: Ray itself waits for it without a word, and then ends the process.
+
+    Parameters
+    ----------
+    address : str
+        ``host:port`` of the head.
+    every : float
+        Seconds between one look and the next.
+    """
+    done = threading.Event()
+
+    def look() -> None:
+        missed = 0
+        while not done.wait(every):
+            try:
+                _knock(address)
+            except OSError as error:
+                missed += 1
+                if missed == _MISSES:
+                    warn(
+                        f"the Ray cluster's head at {address} no longer answers ({error.strerror or error}); if it "
+                        "stays away Ray ends this command: what was done is kept, run the same command again"
+                    )
+            else:
+                if missed >= _MISSES:
+                    note(f"the Ray cluster's head at {address} answers again")
+                missed = 0
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
 
 
 @contextmanager

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
 
 from mixed_signals.store import MixedSignalsError, UsageError
-from mixed_signals.store.cluster import connected
+from mixed_signals.store.cluster import connected, watched
 from mixed_signals.store.terminal import Ray, WithRay, make_app
 
 
@@ -95,3 +96,28 @@ def test_words_that_are_no_address_are_refused():
     pytest.importorskip("ray")
     with pytest.raises(UsageError, match="--ray nonsense: Invalid address"), connected("nonsense"):
         pass
+
+
+def test_a_lost_head_is_told_once_and_that_it_is_back(capsys):
+    said = ""
+
+    def wait_for(words):
+        nonlocal said
+        end = time.monotonic() + 20
+        while words not in said:
+            assert time.monotonic() < end, said
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with watched(address, every=0.01):
+            time.sleep(0.2)
+            assert capsys.readouterr().err == ""
+            head.close()
+            wait_for("no longer answers (")
+            time.sleep(0.2)
+            with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+                wait_for("answers again")
+    assert said.count(f"the Ray cluster's head at {address} no longer answers") == 1
+    assert "run the same command again" in said
