@@ -118,8 +118,12 @@ def _shown(cell: object) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…")
 
 
-def numbers(column: pd.Series) -> tuple[np.ndarray, list[Fault]]:
-    """Return a column as numbers, shape (N,), float64 with NaN for none, and the faults of cells that are no number."""
+def numbers(column: pd.Series, *, needed: bool = False) -> tuple[np.ndarray, list[Fault]]:
+    """Return a column as numbers, shape (N,), float64 with NaN for none, and the faults of cells that are no number.
+
+    Where each cell is `needed`, no fault says that one may be left empty.
+    """
+    mend = "write e.g. 12.5" + ("" if needed else ", or leave it empty")
     kinds = set() if column.dtype.kind in "iuf" else set(map(type, column.to_numpy(dtype=object)))
     if kinds - _READ_AS_NUMBERS:  # dates, durations and truth values are no numbers
         column = texts(column)
@@ -135,7 +139,7 @@ def numbers(column: pd.Series) -> tuple[np.ndarray, list[Fault]]:
         found[row] = _number(text)
         if np.isinf(found[row]):
             found[row] = np.nan
-            faults.append((int(row), f"{_shown(text)} is not a number; write e.g. 12.5"))
+            faults.append((int(row), f"{_shown(text)} is not a number; {mend}"))
     return found, faults
 
 

@@ -189,7 +189,9 @@ class Corpus:
         if len(splits):
             lines.append("  splits: " + targets.shortened([f"{s} {n:,}" for s, n in splits.items()], ", "))
         if self.ratings is not None:
-            lines.append(f"  ratings: {int(self.ratings['count'].sum()):,}")
+            votes = self.ratings.groupby("shown")["count"].sum().sort_values(ascending=False, kind="stable")
+            of = ", ".join(f"{shown or 'not said'} {n:,}" for shown, n in votes.items())
+            lines.append(f"  ratings: {votes.sum():,}, by what was shown: {of}")
         return "\n".join(lines)
 
     @property

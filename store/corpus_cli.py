@@ -10,10 +10,12 @@ import typer
 
 from mixed_signals.store.corpora import FORMATS
 from mixed_signals.store.errors import MixedSignalsError, UsageError
-from mixed_signals.store.terminal import Debug, counted, make_app, split_pairs, stdout, warn, working
+from mixed_signals.store.terminal import Debug, counted, make_app, note, split_pairs, stdout, warn, working
 
 if TYPE_CHECKING:
     from mixed_signals.store.corpus import Corpus
+
+_FILLED_IN = {"rater": "", "shown": "", "count": 1}  # what stands in columns of ratings that a file lacks
 
 app = make_app(help="Bring a corpus into a store.", no_args_is_help=True)
 
@@ -125,6 +127,9 @@ def import_(
     console.print(str(made), soft_wrap=True)
     if before is not None:
         console.print(_changes(before, corpus), soft_wrap=True)
+    if ratings is not None:
+        _note_unknown_columns(ratings, corpus)
+    _say_what_cells_may_not_mean(corpus)
     _warn_of_absent_media(corpus)
 
 
@@ -174,6 +179,36 @@ def _changes(before: Corpus, after: Corpus) -> str:
     )
 
 
+def _note_unknown_columns(source: Path, corpus: Corpus) -> None:
+    """Note columns of a file of ratings that nothing reads, and which of those that are not there may be meant."""
+    from difflib import get_close_matches
+
+    from mixed_signals.store.checks import RATING_COLUMNS
+    from mixed_signals.store.targets import shortened
+
+    table = corpus.ratings
+    unknown = [] if table is None else [column for column in table.columns if column not in RATING_COLUMNS]
+    if table is None or not unknown:
+        return
+    absent = [column for column, filler in _FILLED_IN.items() if (table[column] == filler).all()]
+    said = []
+    for column in unknown:
+        near = get_close_matches(column.casefold(), absent, n=1)
+        said.append(column + (f" (did you mean {near[0]}?)" if near else ""))
+    note(
+        f"{source}: columns that nothing reads: {shortened(said, ', ')}; known are {', '.join(RATING_COLUMNS)}"
+    )
+
+
+def _say_what_cells_may_not_mean(corpus: Corpus) -> None:
+    """Say in a line each what `store doctor` would of cells that are taken as they stand."""
+    from mixed_signals.store.doctor import corpus_checks
+
+    for check in (corpus_checks.words_for_nothing, corpus_checks.classes_alike):
+        for symptom in check(corpus):
+            warn(f"{symptom.severity}: {symptom.what}; {symptom.mend}")
+
+
 def _warn_of_absent_media(corpus: Corpus) -> None:
     """Warn of files that are not on this machine; what stands at a URL is not looked at before it is read."""
     named = {media: corpus.media_path(media) for media in sorted(set(corpus.utterances["media"]) - {""})}
@@ -204,10 +239,6 @@ def show(
     for column in (c for c in OPTIONAL_COLUMNS if c in table):
         given = table[column][table[column].notna() & (table[column].astype(object) != "")]
         console.print(f"{column}: {len(given):,} utterances, {given.nunique():,} different")
-    if corpus.ratings is not None:
-        votes = corpus.ratings.groupby("shown", sort=True)["count"].sum()
-        shown = ", ".join(f"{count:,} of {what or 'what is not said'}" for what, count in votes.items())
-        console.print(f"ratings by what was shown: {shown}", soft_wrap=True)
     first = Table(box=SIMPLE)
     columns = [c for c in ("utterance_id", "media", "label", "group", "text") if (table[c] != "").any()]
     for column in columns:

@@ -241,16 +241,23 @@ def summary(target: Target, labels: np.ndarray) -> str:
         seen = labels[~np.isnan(labels)]
         values = f"{seen.min():g} to {seen.max():g}, mean {seen.mean():.3g}, in " if len(seen) else ""
         return f"{head}: {values}{len(seen):,} of {len(labels):,}"
+    n_labelled = len(labels)
     if target.kind == "multilabel":
         looked = labels[~np.isnan(labels).any(axis=1)]
+        n_labelled = len(looked)
         counts = dict(zip(target.classes, looked.sum(axis=0), strict=True))
         counts[_NONE] = (looked.sum(axis=1) == 0).sum()
     else:
         found = pd.Series(labels).value_counts()
         counts = {name: found.get(name, 0) for name in target.classes}
-        if target.votes is not None:
+        if target.votes is None:
+            n_labelled -= found.get("", 0)
+        else:
             counts["tied or without votes"] = found.get("", 0)
-    return f"{head}: {shortened([f'{name} {int(n):,}' for name, n in counts.items()], ', ')}"
+    said = shortened([f"{name} {int(n):,}" for name, n in counts.items()], ", ")
+    return f"{head}: {said}" + (
+        f"; {n_labelled:,} of {len(labels):,} labelled" if n_labelled < len(labels) else ""
+    )
 
 
 def shortened(names: Iterable[str], mark: str) -> str:

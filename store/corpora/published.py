@@ -141,7 +141,7 @@ class Faults:
 
     def numbers(self, rows: Rows, column: str) -> np.ndarray:
         """Return a column of numbers, shape (N,); a cell that is none, or is empty, is noted, and NaN."""
-        values, faults = cells.numbers(rows.table[column])
+        values, faults = cells.numbers(rows.table[column], needed=True)
         told = dict(faults)
         self.add(rows, np.isnan(values), column, lambda row: told.get(row, "is empty; a number is needed"))
         return values

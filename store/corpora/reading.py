@@ -65,6 +65,20 @@ def read_rows(source: Path) -> Rows:
         raise MixedSignalsError(f"{source}: not readable ({error})") from error
 
 
+def refuse_other_separators(source: Path, header: Sequence[str]) -> None:
+    """Refuse the header of a CSV that is one cell with semicolons, tabs or bars in it.
+
+    Raises
+    ------
+    UsageError
+        Naming the mark.
+    """
+    if len(header) == 1:
+        for mark, name in ((";", "';'"), ("\t", "tabs"), ("|", "'|'")):
+            if mark in header[0]:
+                raise UsageError(f"{source}: separated by {name}, it seems; save it with commas")
+
+
 def need_columns(source: Path, table: pd.DataFrame, columns: Iterable[str]) -> None:
     """Refuse a table without the named columns.
 
@@ -132,8 +146,7 @@ def _read_csv(source: Path) -> Rows:
         line = 1
         try:
             header = [column.strip() for column in next(reader, [])]
-            if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
-                raise UsageError(f"{source}: separated by {other!r}, it seems; save it with commas")
+            refuse_other_separators(source, header)
             if len(set(header)) < len(header):
                 raise UsageError(f"{source}: a column name comes twice: {', '.join(header)}")
             line = reader.line_num + 1

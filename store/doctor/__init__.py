@@ -27,7 +27,10 @@ CORPUS_CHECKS: dict[str, Callable[[Corpus], Iterator[Symptom]]] = {
     "groups-across-splits": corpus_checks.groups_across_splits,
     "media-across-splits": corpus_checks.media_across_splits,
     "classes-in-few-groups": corpus_checks.classes_in_few_groups,
+    "words-for-nothing": corpus_checks.words_for_nothing,
+    "classes-alike": corpus_checks.classes_alike,
     "few-ratings": corpus_checks.few_ratings,
+    "rated-twice": corpus_checks.rated_twice,
 }
 FEATURE_CHECKS: dict[str, Callable[[Subject], Iterator[Symptom]]] = {
     "no-vector": coverage.no_vector,

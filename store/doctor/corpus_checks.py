@@ -1,4 +1,4 @@
-"""Checks of the corpus: groups, splits, classes and ratings. Each yields what it saw, or nothing."""
+"""Checks of the corpus: groups, splits, cells, classes and ratings. Each yields what it saw, or nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from mixed_signals.store import cells
 from mixed_signals.store.corpus import Corpus
 from mixed_signals.store.doctor.findings import Symptom, examples
+from mixed_signals.store.targets import shortened
 
+# What tables write where nothing is known. An empty cell says that; these are taken as they stand.
+WORDS_FOR_NOTHING = ("NA", "N/A", "nan", "NaN", "None", "NULL", "null")
 MIN_RATINGS = 2  # an utterance with fewer has no agreement to speak of
 MIN_GROUPS = 2  # a class that occurs in fewer cannot be in training and test rows at once
 
@@ -18,11 +22,15 @@ def no_groups(corpus: Corpus) -> Iterator[Symptom]:
     """See utterances whose group (speaker or dialog) is not known."""
     without = (corpus.utterances["group"] == "").to_numpy()
     n = int(without.sum())
-    mend = "import the corpus again with --group COLUMN (speaker or dialog) and --replace"
     if n == len(corpus):
+        mend = "import the corpus again with --group COLUMN (speaker or dialog) and --replace"
         yield Symptom("warning", n, "no utterance has a group, so folds cannot keep people apart", mend)
     elif n:
         what = f"{n:,} of {len(corpus):,} utterances without a group, {examples(corpus.ids[without])}"
+        mend = (
+            "fill these cells (where nobody knows who speaks, each with a name of its own) and import again with "
+            "--replace; fit-heads refuses such rows, unless --group names a column that is full, or none"
+        )
         yield Symptom("warning", n, what, mend)
 
 
@@ -109,6 +117,62 @@ def classes_in_few_groups(corpus: Corpus) -> Iterator[Symptom]:
             )
 
 
+def words_for_nothing(corpus: Corpus) -> Iterator[Symptom]:
+    """See cells that say NA or None, which are texts, classes and names like any other: only an empty cell is none."""
+    table = corpus.utterances
+    names = ["text", "label", "group", "split", "speaker", "dialog"]
+    names += [target.name for target in corpus.targets if target.kind == "nominal" and target.votes is None]
+    columns = [(name, table[name], corpus.ids) for name in dict.fromkeys(names) if name in table]
+    if (ratings := corpus.ratings) is not None:
+        rated = ratings["utterance_id"].to_numpy(dtype=object)
+        columns += [(f"{name} of the ratings", ratings[name], rated) for name in ("rater", "value")]
+    seen: list[pd.Series] = []
+    for name, column, ids in columns:
+        column = cells.texts(column)
+        says = column.isin(WORDS_FOR_NOTHING).to_numpy()
+        if not says.any() or any(column.equals(other) for other in seen):
+            continue
+        seen.append(column)
+        n = int(says.sum())
+        words = ", ".join(sorted(map(repr, set(column[says]))))
+        part = "row out" if name == "value of the ratings" else "cell empty"
+        yield Symptom(
+            "note" if name == "text" else "warning",
+            n,
+            f"{name} says {words} in {n:,} of {len(column):,} rows, {examples(ids[says])}, and is taken at its word",
+            f"where nothing is known, leave the {part} and import again with --replace",
+        )
+
+
+def classes_alike(corpus: Corpus) -> Iterator[Symptom]:
+    """See classes of a target that are the same but for case and spaces."""
+    for target in corpus.targets:
+        spellings: dict[str, list[str]] = {}
+        for name in target.classes:
+            spellings.setdefault(" ".join(name.casefold().split()), []).append(name)
+        alike = [names for names in spellings.values() if len(names) > 1]
+        if not alike:
+            continue
+        if target.votes is not None:
+            counts = corpus.votes(target.name).sum(axis=0)
+        elif target.kind == "multilabel":
+            counts = np.nansum(corpus.labels(target.name), axis=0)
+        else:
+            counts = (
+                pd.Series(corpus.labels(target.name))
+                .value_counts()
+                .reindex(list(target.classes), fill_value=0)
+            )
+        n_of = dict(zip(target.classes, counts, strict=True))
+        said = [" and ".join(f"{name!r} ({n_of[name]:,.0f})" for name in names) for names in alike]
+        yield Symptom(
+            "warning",
+            sum(map(len, alike)),
+            f"classes of {target.name} that differ in case or spaces only: {shortened(said, '; ')}",
+            "write each class in one way and import again with --replace, unless they are different classes",
+        )
+
+
 def few_ratings(corpus: Corpus) -> Iterator[Symptom]:
     """See utterances with fewer than two ratings, in a corpus that has ratings."""
     if corpus.ratings is None:
@@ -121,4 +185,25 @@ def few_ratings(corpus: Corpus) -> Iterator[Symptom]:
             len(few),
             f"{len(few):,} of {len(corpus):,} utterances with fewer than {MIN_RATINGS} ratings, {examples(few)}",
             "read what is said of raters' agreement as said of the other utterances",
+        )
+
+
+def rated_twice(corpus: Corpus) -> Iterator[Symptom]:
+    """See raters who rated an utterance again, of which the same was shown to them: each rating counts."""
+    if corpus.ratings is None:
+        return
+    known = corpus.ratings[corpus.ratings["rater"] != ""]
+    again = known[known.duplicated(["utterance_id", "rater", "shown"])]
+    if len(again):
+        named = [
+            f"{rater} of {utterance}"
+            for rater, utterance in zip(again["rater"], again["utterance_id"], strict=True)
+        ]
+        yield Symptom(
+            "warning",
+            len(again),
+            f"{len(again):,} of {len(corpus.ratings):,} ratings by a rater who had rated the utterance before, with "
+            f"the same shown, {examples(named)}; each counts",
+            "keep one rating of a rater, utterance and shown, or give each person a name of their own, and import "
+            "again with --replace",
         )

@@ -215,17 +215,16 @@ def identical_vectors(subject: Subject) -> Iterator[Symptom]:
         (same_source if len(set(_sources(subject, rows))) == 1 else other_source).append(rows)
     if other_source:
         n = sum(map(len, other_source))
-        what = (
-            f"{n:,} utterances with the vector of another one that was made of something else, "
-            f"{_pairs(features, other_source)}"
-        )
+        made = "that was made of something else"
+        if subject.imported:  # of what, nobody said
+            made = f"with which they share no {_source_names(features)} in the corpus"
+        what = f"{n:,} utterances with the vector of another one {made}, {_pairs(features, other_source)}"
         yield Symptom(
             "warning", n, what, "see whether the encoder saw them at all; if it did not, " + subject.remake
         )
     if same_source:
         n = sum(map(len, same_source))
-        shared = "text" if features.modality == "text" else "media and times"
-        what = f"{n:,} utterances with the same {shared} as another, {_pairs(features, same_source)}"
+        what = f"{n:,} utterances with the same {_source_names(features)} as another, {_pairs(features, same_source)}"
         mend = "nothing, as long as folds keep the utterances that share on one side"
         yield Symptom("note", n, what, mend)
 
@@ -249,9 +248,16 @@ def _sources(subject: Subject, rows: np.ndarray) -> list[object]:
         return list(features.row_hashes[rows])
     known = table.iloc[subject.position[rows]]
     if features.modality == "text":
-        return [" ".join(text.split()).casefold() for text in known["text"]]
+        read: list[object] = [" ".join(text.split()).casefold() for text in known["text"]]
+        if not subject.imported:
+            return read
+        return [text or (one,) for text, one in zip(read, known["utterance_id"], strict=True)]
     named = known["media"].where(known["media"] != "", known["utterance_id"])
     return list(zip(named, known["start"].fillna(-1), known["end"].fillna(-1), strict=True))
+
+
+def _source_names(features: FeatureSet) -> str:
+    return "text" if features.modality == "text" else "media and times"
 
 
 def _pairs(features: FeatureSet, groups: list[np.ndarray]) -> str:

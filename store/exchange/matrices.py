@@ -16,6 +16,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from mixed_signals.store.cells import texts as cell_texts
+from mixed_signals.store.corpora.reading import refuse_other_separators
 from mixed_signals.store.corpus import Corpus
 from mixed_signals.store.errors import MixedSignalsError, UsageError
 
@@ -172,7 +173,8 @@ def read_table(source: Path, request: Request) -> Matrix:
     ------
     UsageError
         If there are no ids, no other column, a column of text, one without a name or with that of a column of the
-        corpus, or a row of a CSV has more or fewer cells than the header.
+        corpus, or a CSV is separated by another mark than the comma, or has a row of more or fewer cells than the
+        header.
     MixedSignalsError
         If the file is not readable.
     """
@@ -226,6 +228,7 @@ def _read_csv(source: Path) -> pd.DataFrame:
     """Read a CSV whose rows all have the cells that the header has."""
     with source.open(newline="", encoding="utf-8-sig") as handle:
         names = [name.strip() for name in next(csv.reader(handle), [])]
+    refuse_other_separators(source, names)
     _refuse_ragged(source, len(names))
     if len(set(names)) < len(names) or "utterance_id" not in names:
         return pd.DataFrame(columns=names)  # to be refused by its names
@@ -311,14 +314,18 @@ def refuse_strangers(
     UsageError
         If there are some and they are not to be left out, or all are.
     """
-    found = set(names)
-    strangers = sorted(found - set(known))
-    if strangers and not (ignore_extra and len(strangers) < len(found)):
-        if len(strangers) < len(found):
-            mend = "--ignore-extra leaves them out"
+    found, there = set(names), set(known) - {""}
+    strangers = sorted(found - there)
+    if strangers and len(strangers) == len(found):
         raise UsageError(
-            f"{source}: {len(strangers)} of {len(found)} {what} are not in the corpus, "
-            f"e.g. {one_line(', '.join(strangers[:3]))}{mend and '; ' + mend}"
+            f"{source}: none of its {len(found):,} {what} is in the corpus: it has {one_line(repr(strangers[0]))}, "
+            f"the corpus {one_line(repr(min(there, default='')))}; "
+            f"{mend or 'write them as the corpus does (--ignore-extra leaves out only some of them)'}"
+        )
+    if strangers and not ignore_extra:
+        raise UsageError(
+            f"{source}: {len(strangers):,} of {len(found):,} {what} are not in the corpus, "
+            f"e.g. {one_line(', '.join(strangers[:3]))}; --ignore-extra leaves them out"
         )
 
 

@@ -252,7 +252,7 @@ def test_what_is_accepted_is_accepted_again_as_it_is(rows):
 def test_what_is_no_number_is_named(cell):
     (found,) = faults(Corpus, "two", table(end=[1.5, cell]))
     assert found.startswith("utterances row 2, end: ")
-    assert found.endswith("is not a number; write e.g. 12.5")
+    assert found.endswith("is not a number; write e.g. 12.5, or leave it empty")
     assert len(found) < 120
     (found,) = faults(Corpus, "two", table(x=["1", cell]), declared=(Target("x", "interval"),))
     assert found.startswith("utterances row 2, x: ")

@@ -277,8 +277,8 @@ def test_bad_cells_are_named_by_line_and_the_files_own_column(tmp_path):
     with pytest.raises(InvalidCorpus) as caught:
         read_corpus([source], columns, name="x")
     assert caught.value.lines == [
-        f"{source} line 4, column from: 'soon' is not a number; write e.g. 12.5",
-        f"{source} line 4, column to: 'x' is not a number; write e.g. 12.5",
+        f"{source} line 4, column from: 'soon' is not a number; write e.g. 12.5, or leave it empty",
+        f"{source} line 4, column to: 'x' is not a number; write e.g. 12.5, or leave it empty",
         f"{source} line 5, column clip: is empty; every row needs one",
     ]
     source.write_text("clip,from,to\nc1,0,1\nc1,3,2\n,1,2\n")

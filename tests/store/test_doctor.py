@@ -197,8 +197,30 @@ def test_vectors_made_elsewhere_are_compared_by_what_the_corpus_knows(tmp_path):
     put(store, X, "video", hashes=by_vector, source={"imported_from": "x.npz"})
     warning, note = examine(store)
     assert (warning.severity, note.severity) == ("warning", "note")
-    assert "u3 = u7" in warning.what
-    assert "u4 = u5" in note.what
+    assert warning.what == (
+        "2 utterances with the vector of another one with which they share no media and times in the corpus, e.g. "
+        "u3 = u7"
+    )
+    assert note.what == "2 utterances with the same media and times as another, e.g. u4 = u5"
+
+
+@pytest.mark.parametrize("source", [{}, {"imported_from": "x.npz"}], ids=["made here", "imported"])
+def test_only_of_vectors_made_here_it_is_known_what_of(tmp_path, source):
+    store = store_with(tmp_path)
+    X = vectors()
+    X[7] = X[3]
+    put(store, X, source=source)
+    assert ("made of something else" in only(store).what) == (not source)
+
+
+def test_imported_vectors_of_texts_that_the_corpus_does_not_have_share_none(tmp_path):
+    store = store_with(tmp_path, table(text=""))
+    X = vectors()
+    X[7] = X[3]
+    put(store, X, source={"imported_from": "x.npz"})
+    one = only(store)
+    assert (one.severity, one.count) == ("warning", 2)
+    assert "share no text in the corpus, e.g. u3 = u7" in one.what
 
 
 def test_rows_without_a_vector_are_counted_with_their_reasons(tmp_path):
@@ -299,6 +321,61 @@ def test_utterances_without_a_group(tmp_path, n_without):
     one = only(store_with(tmp_path, table(group=group)))
     assert (one.severity, one.check, one.count) == ("warning", "no-groups", n_without)
     assert "--group" in one.mend
+    assert ("fill these cells" in one.mend) == (n_without < N)
+
+
+WORDS = ["NA", "N/A", "nan", "NaN", "None", "NULL", "null"]
+
+
+@pytest.mark.parametrize("column", ["text", "label", "group", "split", "speaker", "dialog", "mood"])
+def test_cells_that_say_a_word_for_nothing_are_counted(tmp_path, column):
+    rows = table(mood=["u", "v"] * (N // 2))
+    cells = [""] * N if column in ("split", "speaker", "dialog") else list(rows[column])
+    cells[2 : 2 + len(WORDS)] = WORDS
+    corpus = Corpus("planted", rows.assign(**{column: cells}), declared=(Target("mood", "nominal"),))
+    (one,) = CORPUS_CHECKS["words-for-nothing"](corpus)
+    assert (one.severity, one.count) == ("note" if column == "text" else "warning", len(WORDS))
+    words = "'N/A', 'NA', 'NULL', 'NaN', 'None', 'nan', 'null'"
+    assert one.what == f"{column} says {words} in 7 of 12 rows, e.g. u2, u3, u4, and is taken at its word"
+    assert "leave the cell empty" in one.mend
+
+
+def test_words_for_nothing_in_ratings_are_counted_and_a_column_kept_twice_is_named_once(tmp_path):
+    rated = pd.DataFrame({"utterance_id": ["u0", "u3"], "value": ["calm", "NA"], "rater": ["null", "r"]})
+    label = ["None", *["calm"] * (N - 1)]
+    declared = (Target("feels", "nominal"), Target("crowd", "nominal", votes="any"))
+    corpus = Corpus("planted", table(label=label, feels=label, other="NA"), rated, declared=declared)
+    found = {one.what.partition(" in ")[0]: one for one in CORPUS_CHECKS["words-for-nothing"](corpus)}
+    assert list(found) == [
+        "label says 'None'",
+        "rater of the ratings says 'null'",
+        "value of the ratings says 'NA'",
+    ]
+    assert "e.g. u0" in found["rater of the ratings says 'null'"].what
+    assert "e.g. u3" in found["value of the ratings says 'NA'"].what
+    assert "leave the row out" in found["value of the ratings says 'NA'"].mend  # an empty one is refused
+
+
+def test_classes_that_differ_in_case_or_spaces_only_are_named_with_their_counts(tmp_path):
+    rated = pd.DataFrame({"utterance_id": ["u0", "u1"], "value": ["Yes", "yes"], "count": [3, 2]})
+    rows = table(
+        label=["Sad", "sad", "SAD ", "very sad", "very  sad", "calm", *["sad"] * 6],
+        m=["Joy|calm", "joy", "", *["joy|calm"] * 9],
+        fine=["a", "b"] * 6,
+    )
+    declared = (
+        Target("m", "multilabel"),
+        Target("fine", "nominal"),
+        Target("crowd", "nominal", votes="any"),
+    )
+    found = list(CORPUS_CHECKS["classes-alike"](Corpus("planted", rows, rated, declared=declared)))
+    assert [(one.severity, one.count) for one in found] == [("warning", 5), ("warning", 2), ("warning", 2)]
+    same = "that differ in case or spaces only:"
+    assert [one.what for one in found] == [
+        f"classes of label {same} 'SAD' (1) and 'Sad' (1) and 'sad' (7); 'very  sad' (1) and 'very sad' (1)",
+        f"classes of m {same} 'Joy' (1) and 'joy' (10)",
+        f"classes of crowd {same} 'Yes' (3) and 'yes' (2)",
+    ]
 
 
 def test_groups_and_speakers_in_two_splits(tmp_path):
@@ -385,6 +462,26 @@ def test_utterances_with_fewer_than_two_ratings(tmp_path):
     one = only(store_with(tmp_path, ratings=ratings))
     assert (one.severity, one.check, one.count) == ("note", "few-ratings", 1)
     assert "u0" in one.what
+
+
+def test_a_rater_who_rates_an_utterance_twice_with_the_same_shown(tmp_path):
+    rows = [
+        *[("u0", "ann", "audio"), ("u0", "ann", "text"), ("u0", "bob", "audio"), ("u1", "ann", "audio")],
+        *[("u2", "", "audio"), ("u2", "", "audio"), ("u3", "ann", "video+audio")],
+    ]
+    repeated = [("u0", "ann", "audio"), ("u3", "ann", "audio+video")]
+    look = CORPUS_CHECKS["rated-twice"]
+
+    def rated(rows):
+        ratings = pd.DataFrame(rows, columns=["utterance_id", "rater", "shown"]).assign(value="calm")
+        return Corpus("planted", table(), ratings)
+
+    assert list(look(rated(rows))) == []
+    (one,) = look(rated(rows + repeated))
+    assert (one.severity, one.count) == ("warning", 2)
+    assert one.what.startswith("2 of 9 ratings by a rater who had rated the utterance before")
+    assert "e.g. ann of u0, ann of u3" in one.what
+    assert "keep one rating" in one.mend
 
 
 def test_errors_come_first_and_notes_last(tmp_path):

@@ -84,9 +84,20 @@ def test_strangers_and_repeated_ids_are_refused(store, tmp_path):
     assert "4 of 5 ids are not in the corpus, e.g. z1, z2, z3; --ignore-extra" in refusal(store, source)
     assert import_features(store, source, "video", "part", ignore_extra=True).ok.sum() == 1
     save_npz(source, ["z1", "z2"], np.zeros((2, 2)))
-    assert "2 of 2 ids are not in the corpus" in refusal(store, source, ignore_extra=True)
+    for ignore_extra in (False, True):
+        said = refusal(store, source, UsageError, ignore_extra=ignore_extra)
+        assert "none of its 2 ids is in the corpus: it has 'z1', the corpus 'u000'; write them as" in said
+        assert "(--ignore-extra leaves out only some of them)" in said
     save_npz(source, ["u000", "u001", "u000"], np.zeros((3, 2)))
     assert "1 utterance ids come more than once" in refusal(store, source, UsageError)
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "';'"), ("\t", "tabs"), ("|", "'|'")])
+def test_a_table_with_another_separator_is_named_as_such(store, tmp_path, mark, name):
+    source = tmp_path / "x.csv"
+    source.write_text(f"utterance_id{mark}d0\nu000{mark}1,5\n")
+    said = refusal(store, source, UsageError)
+    assert said == f"{source}: separated by {name}, it seems; save it with commas"
 
 
 def test_a_name_that_is_taken_is_refused_with_the_mend(store, tmp_path):

@@ -57,6 +57,10 @@ def test_entries_called_as_videos_are_cut_at_the_utterances_times(tmp_path):
     csd_file(source, entries | {"elsewhere": entries["a"]})
     assert "1 of 3 entries are not in the corpus, e.g. elsewhere" in refusal(store, source, entry="video")
     assert import_features(store, source, "audio", "more", entry="video", ignore_extra=True).ok.sum() == 3
+    foreign = Store.create(tmp_path / "foreign", Corpus("c", table.assign(video=["", "y", "z", "x"])))
+    said = refusal(foreign, source, UsageError, entry="video", ignore_extra=True)
+    assert "none of its 3 entries is in the corpus: it has 'a', the corpus 'x'; write them as" in said
+    assert "name it with --entry" in refusal(foreign, source, UsageError)
     late = Store.create(tmp_path / "late", Corpus("c", table.assign(start=50, end=60)))
     del entries["b"]
     assert "no step for any utterance" in refusal(late, csd_file(source, entries), entry="video")

@@ -299,14 +299,14 @@ def test_doctor_prints_findings_with_their_mends(store, call):
     assert max(map(len, out.splitlines())) <= 80
     assert "5 of 12 rows missing: no sound; e.g. u7, u8, u9" in " ".join(out.split())
     assert "mend: nothing, if so it is" in out
-    assert out.strip().splitlines()[-1] == "1 note in 26 checks over 1 feature set"
+    assert out.strip().splitlines()[-1] == "1 note in 29 checks over 1 feature set"
 
 
 def test_doctor_says_when_it_finds_nothing(tmp_path, call):
     table = pd.DataFrame({"utterance_id": ["a", "b"], "group": ["g", "h"]})
     Store.create(tmp_path / "s", Corpus("sound", table))
     code, out, _ = call("doctor", tmp_path / "s", "--strict")
-    assert (code, out.strip()) == (0, "nothing found in 26 checks over 0 feature sets")
+    assert (code, out.strip()) == (0, "nothing found in 29 checks over 0 feature sets")
     assert json.loads(call("doctor", tmp_path / "s", "--json")[1]) == []
 
 

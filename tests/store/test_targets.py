@@ -222,7 +222,62 @@ def test_the_import_command_declares_targets_and_shows_them(tmp_path):
     again = Store.open(tmp_path / "store").corpus
     assert list(again.labels("effort")) == ["low", "high"]
     shown = CliRunner().invoke(app, ["show", str(tmp_path / "store")])
-    assert "ratings by what was shown: 1 of audio+video" in shown.stdout
+    assert "  ratings: 1, by what was shown: audio+video 1\n" in shown.stdout
+
+
+def test_the_summary_says_of_each_target_how_many_are_labelled_where_some_are_not():
+    columns = {"label": ["x", "", "y"], "mood": ["u", "u", "v"], "m": ["p|q", "none", ""]}
+    lines = str(
+        Corpus("three", table(**columns), declared=(Target("mood", "nominal"), Target("m", "multilabel")))
+    )
+    assert lines.splitlines()[1:4] == [
+        "  label: x 1, y 1; 2 of 3 labelled",
+        "  mood: u 2, v 1",
+        "  m (multilabel): p 1, q 1, none 1; 2 of 3 labelled",
+    ]
+
+
+def test_the_summary_counts_ratings_by_what_was_shown():
+    rated = ratings(
+        ("a", "x", "text", 1), ("b", "x", "", 2), ("b", "y", "video+audio", 3), ("c", "y", "text", 4)
+    )
+    said = str(Corpus("three", table(), rated)).splitlines()[-1]
+    assert said == "  ratings: 10, by what was shown: text 5, audio+video 3, not said 2"
+
+
+def test_the_import_says_in_a_line_each_what_cells_may_not_mean(tmp_path):
+    clips = tmp_path / "clips.csv"
+    clips.write_text("utterance_id,text,label,mood\na,NA,None,Up\nb,hi,N/A,up\nc,,sad,up\n")
+    ran = imported(tmp_path, "csv", clips, "--target", "mood=nominal")
+    assert ran.exit_code == 0, ran.exception
+    empty = "where nothing is known, leave the cell empty and import again with --replace"
+    assert ran.stderr.splitlines()[-3:] == [
+        f"note: text says 'NA' in 1 of 3 rows, e.g. a, and is taken at its word; {empty}",
+        f"warning: label says 'N/A', 'None' in 2 of 3 rows, e.g. a, b, and is taken at its word; {empty}",
+        "warning: classes of mood that differ in case or spaces only: 'Up' (1) and 'up' (2); write each class in one "
+        "way and import again with --replace, unless they are different classes",
+    ]
+    assert list(Store.open(tmp_path / "store").corpus.labels("label")) == ["None", "N/A", "sad"]
+
+
+def test_columns_of_ratings_that_nothing_reads_are_named_with_what_may_be_meant(tmp_path):
+    (tmp_path / "clips.csv").write_text("utterance_id\na\n")
+    rated = tmp_path / "votes.csv"
+    rated.write_text("utterance_id,value,Show,annotator,values\na,x,audio,r1,\n")
+    ran = imported(tmp_path, "csv", tmp_path / "clips.csv", "--ratings", rated)
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("note: ")]
+    assert line == (
+        f"note: {rated}: columns that nothing reads: Show (did you mean shown?), annotator, values; known are "
+        "utterance_id, rater, shown, value, count"
+    )
+    rated.write_text("utterance_id,value,shown,show\na,x,audio,1\n")
+    ran = imported(tmp_path, "csv", tmp_path / "clips.csv", "--ratings", rated, "--replace")
+    assert f"note: {rated}: columns that nothing reads: show; known" in ran.stderr
+    rated.write_text("utterance_id,value\na,x\n")
+    assert (
+        "note"
+        not in imported(tmp_path, "csv", tmp_path / "clips.csv", "--ratings", rated, "--replace").stderr
+    )
 
 
 @pytest.mark.parametrize(
