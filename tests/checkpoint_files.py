@@ -1,4 +1,4 @@
-"""Checkpoints with random weights, written as they are published, and caches of a test's own."""
+"""Checkpoints with random weights, written as they are published."""
 
 import functools
 
@@ -32,13 +32,6 @@ def write(network, folder, pickled=False, **options):
         torch.save(network.state_dict(), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
     return folder
-
-
-def own_caches(folder, monkeypatch):
-    """Let nothing be found on this machine but what the test puts there, and nothing be asked of the hub."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("MIXED_SIGNALS_CACHE", str(folder / "cache"))
 
 
 def one_line(caught):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
 import sys
+
+from other_processes import environment
 
 
 def limited(script, size, *words):
@@ -16,11 +17,10 @@ def limited(script, size, *words):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     return subprocess.run(
         [sys.executable, "-c", script, *words],
         preexec_fn=limit,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
     )

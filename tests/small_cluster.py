@@ -1,10 +1,10 @@
 """A Ray cluster of a few nodes on this machine, by Ray's own utility, for tests of what runs on one."""
 
 import os
-import sys
 from contextlib import contextmanager
 
 import pytest
+from other_processes import python_path
 
 from mixed_signals.store.cluster import PATIENT_TRIES
 
@@ -16,7 +16,7 @@ def small_cluster(nodes=2, cpus=1):
     """Yield a cluster whose head works too; nodes can be added to it and removed."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'mixed-signals[ray]'")
     # What tests hand to workers is defined in these folders.
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    os.environ["PYTHONPATH"] = python_path()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "600000"  # noqa: SIM112 - fewer processes are begun
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own; at its 15 a busy machine leaves no time

@@ -29,7 +29,13 @@ def planted_store(folder, n=96, n_groups=8, strengths=None, width=6, seed=0):
     for modality, strength in strengths.items():
         X = rng.normal(size=(n, width)).astype(np.float32)
         X[:, 0] += strength * sign
-        source = folder / f"{modality}.npz"
-        np.savez(source, utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
-        import_features(store, source, modality, "planted")
+        add_vectors(store, f"{modality}/planted", X)
     return store
+
+
+def add_vectors(store, key, X, ids=None):
+    """Import vectors as a feature set, of all utterances in the corpus's order or of those that are named."""
+    modality, name = key.split("/")
+    source = store.path.with_name(f"{modality}.npz")
+    np.savez(source, utterance_id=np.asarray(store.corpus.ids if ids is None else ids, str), embedding=X)
+    import_features(store, source, modality, name)

@@ -19,6 +19,7 @@ from mixed_signals.extract.finetune.in_turn import train_encoders
 from mixed_signals.extract.finetune.inputs import Inputs
 from mixed_signals.extract.finetune.job import plan
 from mixed_signals.extract.finetune.labels import Coding, Labels
+from mixed_signals.extract.finetune.logs import METRICS
 from mixed_signals.extract.finetune.network import Classifier
 from mixed_signals.extract.finetune.settings import Settings
 from mixed_signals.extract.finetune.training import train
@@ -227,6 +228,12 @@ def fit(store, *flags):
 def said_in(result):
     """Return what a call printed and how it failed, in one line."""
     return " ".join((result.output + str(result.exception or "")).split())
+
+
+def written_metrics(folder):
+    """Return the lines of a training's metrics, without what the clock says."""
+    found = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    return [{key: value for key, value in one.items() if "second" not in key} for one in found]
 
 
 class BrokenOffError(Exception):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_files import one_line, own_caches, tiny, write
+from checkpoint_files import one_line, tiny, write
+from other_processes import environment
 from safetensors.torch import load_file, save_file
 
 from mixed_signals.extract import weights
@@ -20,10 +21,7 @@ from mixed_signals.extract.encoders import PRESETS, make_encoder
 from mixed_signals.extract.encoders.presets import Preset
 from mixed_signals.store import MixedSignalsError, UsageError
 
-
-@pytest.fixture(autouse=True)
-def _own_caches(tmp_path, monkeypatch):
-    own_caches(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_caches")
 
 
 def change_weights(folder, change):
@@ -113,6 +111,7 @@ def test_a_network_comes_in_float32_for_evaluation_as_it_was_saved(tmp_path):
     change_weights(folder, lambda tensors: {name: tensor.half() for name, tensor in tensors.items()})
     found = resolve(str(folder)).model()
     assert not found.training
+    assert found.state_dict().keys() == network.state_dict().keys()
     for name, tensor in found.state_dict().items():
         assert tensor.dtype == network.state_dict()[name].dtype
         torch.testing.assert_close(tensor, network.state_dict()[name], atol=1e-3, rtol=1e-3)
@@ -328,9 +327,8 @@ def test_several_processes_may_convert_at_once(tmp_path):
         "import sys\nfrom mixed_signals.extract.checkpoints import resolve\n"
         "sys.stdin.readline()\nprint(resolve(sys.argv[1]).folder)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code, str(folder)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
     processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
     for process in processes:
         process.stdin.write("\n")

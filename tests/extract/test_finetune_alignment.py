@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from scipy.linalg import expm, orthogonal_procrustes
-from tunable import N, call, fit, planted_store, said_in, save_bert
+from tunable import N, call, fit, planted_store, said_in
 
 from mixed_signals.extract.finetune.alignment import describe, fit_map, held_out_error, relative_error
 from mixed_signals.extract.finetune.cli import app
@@ -64,11 +64,6 @@ def test_the_error_afterwards_is_of_anchors_that_no_map_was_fitted_on():
     said = describe(halves, source, target)
     assert said["anchors"] == 20
     assert said["error_after"] == round(held_out_error(halves, source, target), 4)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return save_bert(tmp_path_factory.mktemp("encoders") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import tunable
+from other_processes import started, until
 from rich.console import Console
-from tunable import planted_store, said_in, save_bert, save_wav2vec2
+from tunable import planted_store, said_in, save_wav2vec2
 
 from mixed_signals.extract.finetune.cli import app
 from mixed_signals.extract.finetune.in_turn import Step
@@ -26,11 +24,6 @@ from mixed_signals.extract.finetune.training import Progress
 from mixed_signals.store import Store, UsageError
 
 QUICK = ("--epochs", "1", "--folds", "2", "--device", "cpu", "--layers", "last:1", "--validation", "0")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return save_bert(tmp_path_factory.mktemp("encoders") / "tiny")
 
 
 @pytest.fixture
@@ -265,16 +258,11 @@ def test_two_devices_share_the_trainings(store, encoder):
 def test_ctrl_c_ends_in_a_line_and_the_same_call_goes_on(store, encoder):
     code = "import sys; from mixed_signals.extract.finetune.cli import main; sys.argv[0] = 'finetune-encoders'; main()"
     flags = ["--text", str(encoder), "--folds", "2", "--device", "cpu", "--epochs", "500", "--patience", "0"]
-    command = [sys.executable, "-c", code, str(store.path), *flags]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     part = store.path / "encoders" / "text" / ".tiny.tuned.p0f0.part"
-    until = time.monotonic() + 100
-    while not (part / "state" / "last.safetensors").exists() and time.monotonic() < until:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with started(code, store.path, *flags, HF_HUB_OFFLINE="1", COLUMNS="200") as process:
+        until((part / "state" / "last.safetensors").exists, 100, alive=process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.strip().splitlines()[-1] == (
         "error: interrupted; finished encoders and epochs are kept, and the same command goes on from there"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import tunable
 from tunable import CLASSES, WORDS, save_bert
-from typer.testing import CliRunner
 
 from mixed_signals.extract.cli import app as extract_features
 from mixed_signals.extract.finetune.cli import app as finetune_encoders
@@ -48,7 +48,7 @@ def frozen(store):
 
 
 def call(app, store, *flags):
-    result = CliRunner().invoke(app, [str(store.path), *map(str, flags)])
+    result = tunable.call(app, store.path, *flags)
     assert result.exit_code == 0, result.output
 
 

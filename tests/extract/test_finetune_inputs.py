@@ -138,4 +138,6 @@ def test_memory_is_counted_through_lists_and_tuples():
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9])
 def test_no_step_is_empty(n):
-    assert all(len(part) for step in steps(np.arange(n), 2, 2, [0]) for part in step)
+    planned = steps(np.arange(n), 2, 2, [0])
+    assert planned
+    assert all(step and all(len(part) for part in step) for step in planned)

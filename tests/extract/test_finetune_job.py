@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tunable import CLASSES, N, finetune, fit, planted_store, said_in, save_bert, save_wav2vec2
+from tunable import (
+    CLASSES,
+    BrokenOffError,
+    N,
+    finetune,
+    fit,
+    planted_store,
+    said_in,
+    save_wav2vec2,
+    written_metrics,
+)
 
 from mixed_signals.extract import hub, pipeline
 from mixed_signals.extract import job as extraction
@@ -46,11 +56,6 @@ COLUMNS = {
     "split": np.resize(["train", "train", "train", "train", "test", "test"], N),
     "mood": np.resize(["dull", "dull", "keen"], N),
 }
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return save_bert(tmp_path_factory.mktemp("encoders") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +175,7 @@ def test_a_checkpoint_loads_anywhere_with_a_card_and_without_pickles(made, encod
     ):
         assert part in text
     assert said["recipe"]["train_rows"] in text
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert len([one for one in steps if "step" not in one]) == QUICK.epochs
+    assert len([one for one in written_metrics(folder) if "step" not in one]) == QUICK.epochs
 
 
 def test_a_card_shows_names_as_they_are():
@@ -385,15 +389,12 @@ def test_what_was_broken_off_goes_on_and_comes_to_the_same(tmp_path, encoder, ma
     store = planted_store(tmp_path, unlabelled=2, **COLUMNS)
     request = Request(store.path, (("text", str(encoder)),), QUICK, folds=3, seed=1)
 
-    class StoppedError(Exception):
-        pass
-
     def stop(step):
         if step.number == 2 and (step.progress.epoch, step.progress.step) == (3, 1):
-            raise StoppedError
+            raise BrokenOffError
 
     job = plan(request, "cpu")
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         train_encoders(job, on_step=stop)
     again = plan(request, "cpu")
     assert [t.name for _, t in again.todo] == [t.name for t in job.design.trainings][1:]

@@ -9,7 +9,17 @@ import pandas as pd
 import pytest
 import transformers
 from media_files import pictures, sound, write
-from tunable import CLASSES, RATE, call, finetune, fit, planted_store, save_videomae, save_wav2vec2
+from tunable import (
+    CLASSES,
+    RATE,
+    BrokenOffError,
+    call,
+    finetune,
+    fit,
+    planted_store,
+    save_videomae,
+    save_wav2vec2,
+)
 
 from mixed_signals.extract import job as extraction
 from mixed_signals.extract import pipeline
@@ -170,14 +180,11 @@ def test_recordings_that_were_replaced_while_a_training_was_broken_off_are_notic
     store = planted_store(tmp_path, "audio", n=24)
     request = Request(store.path, (("audio", str(save_wav2vec2(tmp_path / "ears"))),), QUICK, folds=2)
 
-    class StoppedError(Exception):
-        pass
-
     def stop(step):
         if step.number == 2:
-            raise StoppedError
+            raise BrokenOffError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         train_encoders(plan(request, "cpu"), on_step=stop)
     job = plan(request, "cpu")
     begun = job.families[0].working(job.design.trainings[1])

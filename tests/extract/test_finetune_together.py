@@ -6,14 +6,14 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 import trained_together
+from other_processes import until
 from safetensors.torch import load_file
 from trained_together import all_together
-from tunable import BrokenOffError, N, breaking, call, planted_store, said_in, save_bert
+from tunable import BrokenOffError, N, breaking, call, planted_store, said_in, save_bert, written_metrics
 
 from mixed_signals.extract.finetune.cli import app
 from mixed_signals.extract.finetune.in_turn import train_encoders
@@ -52,18 +52,11 @@ def best(folder):
     return load_file(path)
 
 
-def lines(folder):
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in one.items() if "second" not in key and key != "measure"}
-        for one in found
-    ]
-
-
 def assert_same(one, other):
     """Compare what two trainings wrote: but for rounding the same."""
     assert sorted(path.name for path in one.rglob("*")) == sorted(path.name for path in other.rglob("*"))
-    for said, expected in zip(lines(one), lines(other), strict=True):
+    for said, expected in zip(written_metrics(one), written_metrics(other), strict=True):
+        assert said.pop("measure", None) == expected.pop("measure", None)
         assert said == pytest.approx(expected, rel=2e-3, abs=1e-5)
     found, expected = best(one), best(other)
     for name in expected:
@@ -94,7 +87,7 @@ def test_a_training_begun_on_one_goes_on_on_two(folder):
 
 def test_a_training_begun_on_two_goes_on_on_one(folder):
     begun = folder / "together" / "begun together"
-    assert len([one for one in lines(begun) if "score" in one]) == 2
+    assert len([one for one in written_metrics(begun) if "score" in one]) == 2
     epochs = []
     trained_together.run(
         folder, "begun together", where=begun, on_progress=lambda progress: epochs.append(progress.epoch)
@@ -130,8 +123,7 @@ def test_where_one_is_killed_all_end_with_one_error_and_the_same_call_goes_on(tm
     state = store.path / "encoders" / "text" / ".tiny.tuned.part" / "state" / "last.safetensors"
 
     def kill_the_first():
-        while not state.exists() and not called.is_set():
-            time.sleep(0.01)
+        until(lambda: state.exists() or called.is_set(), 300)
         ranks = {child.pid for child in multiprocessing.active_children()} - before
         os.kill(min(ranks), signal.SIGKILL)
 

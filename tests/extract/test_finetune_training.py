@@ -1,20 +1,16 @@
 """Training, on tiny networks of random weights: that it learns, goes on where it was broken off, and keeps the best."""
 
 import json
-import os
 import pickletools
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from other_processes import started, until
 from safetensors.torch import load_file
-from tunable import CLASSES, QUICK, Bench, BrokenOffError, breaking, labels_of, part
+from tunable import CLASSES, QUICK, Bench, BrokenOffError, breaking, labels_of, part, written_metrics
 
 from mixed_signals.extract.encoders import make_encoder
 from mixed_signals.extract.finetune.designs import Training
@@ -42,16 +38,6 @@ def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def lines(folder, **wanted):
-    """Return the metrics, without what the clock says."""
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in one.items() if "second" not in key}
-        for one in found
-        if wanted.items() <= one.items()
-    ]
-
-
 @pytest.mark.parametrize("modality", ["text", "audio", "video"])
 def test_training_raises_held_out_accuracy(tmp_path, modality):
     bench = Bench(tmp_path, modality, n=96 if modality == "text" else 36)
@@ -77,37 +63,26 @@ def test_a_training_that_was_broken_off_comes_to_the_same_bit_for_bit(bench, tmp
     resumed = bench.train(tmp_path / "broken")
     assert same(weights(resumed.classifier), expected)
     assert resumed.scores == whole.scores
-    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+    assert written_metrics(tmp_path / "broken") == written_metrics(tmp_path / "whole")
 
 
-@pytest.fixture
-def one_thread():
-    """Train with one thread, as the child of the test does: sums in another order are not the same bit for bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread")  # as in the child
 def test_a_training_that_was_killed_comes_to_the_same_bit_for_bit(tmp_path):
     settings = replace(QUICK, epochs=6)
     bench = Bench(tmp_path)
     expected = weights(bench.train(tmp_path / "whole", settings).classifier)
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
     metrics = tmp_path / "killed" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text().count('"epoch": 3, "step"') >= 2):
-        assert child.poll() is None
-        time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+
+    def in_the_third_epoch():
+        return metrics.exists() and metrics.read_text().count('"epoch": 3, "step"') >= 2
+
+    with started(CHILD, tmp_path) as child:
+        until(in_the_third_epoch, 300, alive=child)
+        child.kill()
     assert read(tmp_path / "killed" / "state" / "last.safetensors")[1].epoch == 2
     resumed = bench.train(tmp_path / "killed", settings)
     assert same(weights(resumed.classifier), expected)
-    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+    assert written_metrics(tmp_path / "killed") == written_metrics(tmp_path / "whole")
 
 
 CHILD = """
@@ -163,7 +138,9 @@ def test_a_run_that_accumulates_takes_the_same_steps(tmp_path):
     settings = replace(QUICK, epochs=2, dropout=0.0)
     bench.train(tmp_path / "8", settings)
     bench.train(tmp_path / "4+4", replace(settings, batch_size=4, accumulate=2))
-    losses = [[one["loss"] for one in lines(tmp_path / run) if "step" in one] for run in ("8", "4+4")]
+    losses = [
+        [one["loss"] for one in written_metrics(tmp_path / run) if "step" in one] for run in ("8", "4+4")
+    ]
     assert len(losses[0]) == 6
     np.testing.assert_allclose(*losses, rtol=5e-3)
 
@@ -184,7 +161,7 @@ def test_the_loss_weighs_rows_by_class(bench, tmp_path):
         settings = replace(QUICK, epochs=1, batch_size=16, class_weights=weighted)
         trained = bench.train(tmp_path / str(weighted), settings, rare)
         (first[weighted],) = [
-            one["gradient_norm"] for one in lines(tmp_path / str(weighted)) if "step" in one
+            one["gradient_norm"] for one in written_metrics(tmp_path / str(weighted)) if "step" in one
         ]
         assert trained.classifier.coding.weights == ((9 / 16, 9 / 2) if weighted else (1.0, 1.0))
     assert first[True] != first[False]
@@ -328,10 +305,10 @@ def test_progress_and_metrics_tell_of_every_step_and_epoch(bench, tmp_path):
     assert told[0].seconds_left > 0.0
     assert told[0].score is None
     assert told[2].score is not None
-    steps = [one for one in lines(tmp_path) if "step" in one]
+    steps = [one for one in written_metrics(tmp_path) if "step" in one]
     assert [one["step"] for one in steps] == [1, 2, 3, 4, 5, 6]
     assert {"loss", "learning_rate", "gradient_norm"} <= steps[0].keys()
-    assert [one["epoch"] for one in lines(tmp_path) if "score" in one] == [1, 2]
+    assert [one["epoch"] for one in written_metrics(tmp_path) if "score" in one] == [1, 2]
 
 
 def test_rows_that_cannot_be_read_are_left_out_and_named(tmp_path):

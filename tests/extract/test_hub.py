@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_files import one_line, own_caches, tiny, write
+from checkpoint_files import one_line, tiny, write
 from typer.testing import CliRunner
 
 from mixed_signals.extract.checkpoints import fetched, resolve
@@ -18,6 +18,8 @@ from mixed_signals.extract.hub import TAUGHT
 from mixed_signals.extract.weights_cli import app
 from mixed_signals.store import MixedSignalsError, UsageError
 from mixed_signals.store.provenance import fingerprint
+
+pytestmark = pytest.mark.usefixtures("own_caches")
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -76,11 +78,6 @@ class Hub:
         else:
             listed = {"id": name, "sha": SHA, "siblings": [{"rfilename": path} for path in files]}
         return 200, json.dumps(listed).encode(), {"Content-Type": "application/json"}
-
-
-@pytest.fixture(autouse=True)
-def _own_caches(tmp_path, monkeypatch):
-    own_caches(tmp_path, monkeypatch)
 
 
 def point_to(monkeypatch, url):

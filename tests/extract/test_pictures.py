@@ -221,23 +221,28 @@ def test_dinov3_is_within_one_level_of_resizing_what_is_rescaled_already():
 
 
 @pytest.mark.parametrize(
-    ("settings", "same"),
+    ("settings", "same", "resize"),
     [
-        ({"image_processor_type": "ViViTImageProcessor", "size": {"shortest_edge": 224}}, "vivit"),
-        ({"feature_extractor_type": "CLIPFeatureExtractor", "crop_size": 224, "size": 224}, "clip"),
+        ({"image_processor_type": "ViViTImageProcessor", "size": {"shortest_edge": 224}}, "vivit", 224),
+        ({"feature_extractor_type": "CLIPFeatureExtractor", "crop_size": 224, "size": 224}, "clip", 224),
         (
             {"image_processor_type": "SiglipImageProcessorFast", "size": {"height": 384, "width": 384}},
             "siglip",
+            (384, 384),
         ),
-        ({"image_processor_type": "VivitImageProcessor", "do_zero_centering": True}, "vivit"),
-        ({"image_processor_type": "ViTImageProcessor", "do_pad": False, "do_thumbnail": None}, "vit"),
+        ({"image_processor_type": "VivitImageProcessor", "do_zero_centering": True}, "vivit", 256),
+        (
+            {"image_processor_type": "ViTImageProcessor", "do_pad": False, "do_thumbnail": None},
+            "vit",
+            (224, 224),
+        ),
     ],
     ids=str,
 )
-def test_published_ways_to_write_it_are_understood(settings, same):
+def test_published_ways_to_write_it_are_understood(settings, same, resize):
     ours = Pictures.of(settings, "dinov2", "")
     assert ours.mean == PROCESSORS[same]["image_mean"]
-    assert ours.resize == (settings["size"] if isinstance(settings.get("size"), int) else ours.resize)
+    assert ours.resize == resize
     assert ours.offset == (1.0 if same == "vivit" else 0.0)
 
 

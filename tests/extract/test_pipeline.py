@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from other_processes import environment, until
 from small_encoders import (
     BatchedSeconds,
     Lengths,
@@ -348,32 +348,30 @@ def test_a_job_that_is_ended_leaves_no_process_behind(tmp_path, how):
     store = make_sounds(tmp_path, LENGTHS)
     script = tmp_path / "script.py"
     script.write_text(KILLED)
-    here = Path(__file__).parents[1]
-    paths = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         [sys.executable, str(script), str(store.path)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env=environment(),
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
     path = store.feature_path("audio", "seconds")
     deadline = time.monotonic() + 60
-    while not (path.exists() and store["audio/seconds"].ok.sum() >= 10) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: path.exists() and store["audio/seconds"].ok.sum() >= 10, 60, alive=process)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does
     else:
         process.send_signal(how)
     _, said = process.communicate(timeout=30)
     assert said.count(b"Traceback") == said.count(b"KeyboardInterrupt") == (how == signal.SIGINT)
-    left = True
-    while left and time.monotonic() < deadline:
+
+    def none_left():
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
-            left = False
-        time.sleep(0.1)
-    assert not left
+            return True
+        return False
+
+    until(none_left, deadline - time.monotonic())
     assert 10 <= store["audio/seconds"].ok.sum() < len(LENGTHS)
 
 
@@ -381,10 +379,9 @@ def test_a_script_without_a_guard_is_told(tmp_path):
     store = make_sounds(tmp_path, LENGTHS)
     script = tmp_path / "script.py"
     script.write_text(KILLED.replace('if __name__ == "__main__":', "if True:"))
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
         [sys.executable, str(script), str(store.path)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env=environment(),
         capture_output=True,
         timeout=60,
     )

@@ -2,15 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 from media_files import pictures, write
+from other_processes import started, until
 from ray_jobs import ask, make
 from small_cluster import STORE_BYTES, small_cluster
 from small_encoders import make_sound, make_sounds, make_store
@@ -25,19 +23,13 @@ from mixed_signals.store.cluster import connected
 from mixed_signals.store.merging import merge
 from mixed_signals.store.terminal import interruptible
 
+WAIT = 300  # seconds at the most for what happens on the cluster
+
 
 @pytest.fixture(scope="module")
 def cluster():
     with small_cluster(nodes=2) as made, connected(made.address):
         yield made
-
-
-def until(there, seconds=300):
-    """Wait for something."""
-    end = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < end, "did not come"
-        time.sleep(0.05)
 
 
 def at_home(request, of):
@@ -156,11 +148,11 @@ def test_a_worker_and_a_node_that_are_lost_cost_nothing(tmp_path, cluster, gate)
         return {int(mark.stem) for mark in gate.glob("*.encodes")}
 
     def lose():
-        until(lambda: marks(watch.store) and encoding())
+        until(lambda: marks(watch.store) and encoding(), WAIT)
         killed = encoding()
         for one in killed:
             os.kill(one, signal.SIGKILL)
-        until(lambda: encoding() - killed)  # others took over
+        until(lambda: encoding() - killed, WAIT)  # others took over
         cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
         (gate / "open").touch()
 
@@ -187,13 +179,15 @@ def test_a_job_whose_driver_is_killed_goes_on_from_the_shards_that_are_there(tmp
         f"with connected({cluster.address!r}):\n"
         f"    ray_jobs.make(ray_jobs.ask(Store.open({str(there.store)!r}), {kind!r}), rows=4)"
     )
-    driver = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    until(lambda: driver.poll() is not None or marks(watch.store))
-    driver.kill()
-    assert driver.communicate()[1] == ""
-    until(
-        lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]
-    )  # its workers have ended
+    with started(code) as driver:
+        until(lambda: marks(watch.store), WAIT, alive=driver)
+        driver.kill()
+        assert driver.stderr.read() == ""
+
+    def all_idle():
+        return ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]
+
+    until(all_idle, WAIT)  # its workers have ended
     watch()
     assert len(watch.seen) == 1
     (gate / "open").touch()

@@ -1,6 +1,5 @@
 """What a cluster's job is cut into, and what its workers do with it; no cluster is needed."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from other_processes import environment
 from ray_jobs import ask
 from small_encoders import BatchedSeconds, Lengths, Seconds, make_sounds, make_store, run
 from typer.testing import CliRunner
@@ -272,14 +272,11 @@ def test_flags_that_do_not_go_together_are_named(tmp_path, words, said):
 
 def test_planning_takes_little_memory_for_each_utterance(tmp_path):
     script = Path(__file__).parents[1] / "ray_memory.py"
-    paths = os.pathsep.join(filter(None, [str(script.parent), os.environ.get("PYTHONPATH", "")]))
     taken = []
     for n in (10_000, 100_000):
         for _ in range(2):  # the first makes the store
             words = [sys.executable, str(script), str(tmp_path / str(n)), str(n)]
-            ran = subprocess.run(
-                words, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=True
-            )
+            ran = subprocess.run(words, env=environment(), capture_output=True, check=True)
         taken.append(int(ran.stdout))
     assert (taken[1] - taken[0]) / 90_000 < BYTES_A_ROW
 

@@ -1,6 +1,5 @@
 """Media at an S3 server on this machine: decoded as local files are, by range, with a reason where that fails."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from media_files import frames, pictures, rising_tone, sound, write
+from other_processes import environment
 from s3_server import KEY, SECRET, s3_server
 from small_encoders import Seconds, make_sound, run
 
@@ -140,7 +140,9 @@ def test_the_web_is_read_by_range_too(server, place, tmp_path):
     store = Store.create(tmp_path / "s", Corpus("c", table, media_root=f"{server.url}/{place}"))
     (far,) = job.clips_of(store, with_media=True)
     np.testing.assert_array_equal(frames(far, 5), frames(Clip("u", media=film), 5))
-    assert all(one.range for one in server.gets(f"/{place}/a b.mp4"))
+    asked = server.gets(f"/{place}/a b.mp4")
+    assert asked
+    assert all(one.range for one in asked)
     (first,) = remote.look([far.media]).values()
     server.put(f"{place}/a b.mp4", film.read_bytes() + b"x")
     (second,) = remote.look([far.media]).values()
@@ -201,7 +203,7 @@ def command(module, *arguments, code=0):
         [sys.executable, "-c", source, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "200"},
+        env=environment(COLUMNS="200"),
         cwd=Path(__file__).parent,
     )
     assert done.returncode == code, done.stdout + done.stderr

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from checkpoint_files import own_caches
 
 from mixed_signals.extract.encoders import NETWORKS, PRESETS, make_encoder, on_this_machine
 from mixed_signals.extract.encoders.specs import parse
 from mixed_signals.extract.listing import print_encoders
 from mixed_signals.store import MixedSignalsError, UsageError
+
+pytestmark = pytest.mark.usefixtures("own_caches")
 
 
 @pytest.mark.parametrize(
@@ -36,11 +37,6 @@ def test_what_is_written_otherwise_is_refused_by_name(text):
         parse(text, "--text")
     assert str(caught.value).startswith(f"--text {text!r}: ")
     assert "\n" not in str(caught.value)
-
-
-@pytest.fixture(autouse=True)
-def _own_caches(tmp_path, monkeypatch):
-    own_caches(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from other_processes import started
 from typer.testing import CliRunner
 
 from mixed_signals.extract import weights
@@ -385,14 +386,12 @@ run_app(app)
 
 def test_interrupt_leaves_nothing_behind(web, index, cache):
     web.cut = 100_000
-    environment = {**os.environ, "MIXED_SIGNALS_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", INTERRUPTED, web.source.folder, "fetch", "tiny"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert web.stalled.wait(60)
-    assert (cache / ".tiny.partial").is_dir()
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    with started(INTERRUPTED, web.source.folder, "fetch", "tiny", MIXED_SIGNALS_CACHE=str(cache)) as process:
+        assert web.stalled.wait(60)
+        assert (cache / ".tiny.partial").is_dir()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
     assert "Traceback" not in errors
     assert_nothing_in(cache)

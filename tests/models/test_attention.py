@@ -10,17 +10,11 @@ from mixed_signals.models.coding import Coding
 from mixed_signals.models.inner import inner_folds
 from mixed_signals.models.saving import load_head
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BLOCKS = {"text": (0, 5), "audio": (5, 9), "video": (9, 12)}
 SMALL = {"projection": 16, "attention": 8, "hidden": 32}
 QUICK = {"batch_size": 256, "learning_rate": 2e-3, "peak_rate": 2e-2, **SMALL}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def planted(n=240, n_classes=2, seed=0):

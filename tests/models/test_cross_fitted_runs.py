@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from small_store import planted_store
+from small_store import add_vectors, planted_store
 from typer.testing import CliRunner
 
 from mixed_signals.analysis import analyze
@@ -19,7 +19,6 @@ from mixed_signals.store import (
     UsageError,
     cross_fitted_views,
     folds,
-    import_features,
     load_run,
 )
 from mixed_signals.store.cross_fits import ALIGNED
@@ -150,8 +149,6 @@ def test_log_odds_of_two_classes_have_no_halves(store):
     (fold, *_), one = folds(store.views(text="planted"), 2), store.views(text="planted")
     number = np.asarray(one["text"])[:, :1]
     two = np.concatenate([number, -number], axis=1)
-    source = store.path / "two.npz"
-    np.savez(source, utterance_id=store.corpus.ids.astype(str), embedding=two)
-    import_features(store, source, "text", "two")
+    add_vectors(store, "text/two", two)
     with pytest.raises(UsageError, match=r"text \(two\) has one column, or two that say the same"):
         halved(store.views(text="two"), "logistic", ["text"], [fold], n_jobs=1)

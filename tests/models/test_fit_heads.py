@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from full_disk import limited
-from small_store import planted_store, utterance_table
+from small_store import add_vectors, planted_store, utterance_table
 from typer.testing import CliRunner
 
 from mixed_signals.models.cli import app
-from mixed_signals.store import Corpus, Store, UsageError, import_features
+from mixed_signals.store import Corpus, Store, UsageError
 
 
 def call(store, *words):
@@ -21,8 +21,7 @@ def made_of(folder, table, audio=None):
     for modality, rows in (("text", table), ("audio", audio)):
         if rows is not None:
             X = np.random.default_rng(0).normal(size=(len(rows), 3))
-            np.savez(folder / f"{modality}.npz", utterance_id=rows["utterance_id"].to_numpy(str), embedding=X)
-            import_features(store, folder / f"{modality}.npz", modality, "x")
+            add_vectors(store, f"{modality}/x", X, rows["utterance_id"])
     return store
 
 

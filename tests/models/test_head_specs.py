@@ -28,9 +28,17 @@ def test_a_wrong_setting_is_told_before_anything_is_fitted(written, said):
         head_spec(written).cls("nominal")
 
 
-@pytest.mark.parametrize("written", ["gated@hidden", "gated@=3", "svm", "gated@gate=a/b"])
-def test_what_is_no_head_is_refused(written):
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("gated@hidden", "'gated@hidden': write a setting as NAME=VALUE"),
+        ("gated@=3", "'gated@=3': write a setting as NAME=VALUE"),
+        ("svm", "unknown head 'svm'"),
+        ("gated@gate=a/b", "leave out the /"),
+    ],
+)
+def test_what_is_no_head_is_refused(written, said):
+    with pytest.raises(UsageError, match=said):
         head_spec(written)
 
 

@@ -1,10 +1,10 @@
-import os
 import subprocess
 import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
+from other_processes import environment
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
@@ -242,7 +242,7 @@ def test_saved_heads_predict_the_same_in_a_fresh_process(tmp_path):
             capture_output=True,
             text=True,
             check=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env=environment(),
         )
         assert eval(done.stdout) == head.predict(X).tolist()  # noqa: S307
 

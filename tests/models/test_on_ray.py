@@ -3,17 +3,17 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from other_processes import started, until
 from small_cluster import STORE_BYTES, small_cluster
-from small_store import planted_store, utterance_table
+from small_store import add_vectors, planted_store, utterance_table
 from typer.testing import CliRunner
 
 from mixed_signals.models import on_ray, sweep
@@ -28,12 +28,12 @@ from mixed_signals.store import (
     Store,
     UsageError,
     folds,
-    import_features,
     load_run,
 )
 from mixed_signals.store.cluster import connected
 
 NAMES = dict.fromkeys(("text", "audio", "video"), "planted")
+WAIT = 180  # seconds at the most for what happens on the cluster
 HEADS = ("logistic", "xgboost@max_trees=8", "gated@max_epochs=3")
 
 
@@ -72,8 +72,7 @@ def test_predictions_gates_and_metrics_are_those_of_one_machine(store, cluster, 
 def test_cross_fitted_features_stay_with_their_folds(tmp_path, cluster):
     store = planted_store(tmp_path, n=48)
     other = store.views(**NAMES)["text"][::-1]
-    np.savez(tmp_path / "other.npz", utterance_id=store.corpus.ids.astype(str), embedding=other)
-    import_features(store, tmp_path / "other.npz", "text", "other")
+    add_vectors(store, "text/other", other)
     views = [store.views(**NAMES | {"text": name}) for name in ("planted", "other")]
     asked = {"folds": folds(views[0], 2), "views_by_fold": True, "seeds": (0,)}
     local = sweep(views, ("logistic",), n_jobs=1, **asked)
@@ -100,15 +99,6 @@ def _command_line(process):
         return []
 
 
-def until(there, seconds=180):
-    """Return what is there, once it is."""
-    for _ in range(seconds * 50):
-        if found := there():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("did not come")
-
-
 def test_a_worker_and_a_node_that_are_lost_change_no_number(store, cluster, here, tmp_path, monkeypatch):
     def gated(*words):
         """Fit a block when a folder has a file `open`; say there who waits."""
@@ -126,10 +116,10 @@ def test_a_worker_and_a_node_that_are_lost_change_no_number(store, cluster, here
         return [int(mark.stem) for mark in tmp_path.glob(f"*.{node.node_id}")]
 
     def lose():
-        os.kill(until(lambda: waiting_on(other))[0], signal.SIGKILL)
-        until(lambda: waiting_on(node))
+        os.kill(until(lambda: waiting_on(other), WAIT)[0], signal.SIGKILL)
+        until(lambda: waiting_on(node), WAIT)
         cluster.remove_node(node, allow_graceful=False)
-        until(lambda: len(waiting_on(other)) > 1)  # another worker took over
+        until(lambda: len(waiting_on(other)) > 1, WAIT)  # another worker took over
 
     with ThreadPoolExecutor(1) as pool:
         lost = pool.submit(lose)
@@ -146,21 +136,20 @@ LONG = [
 ]
 
 
-def started(store, cluster, run):
-    """Start fit-heads in a process of its own, and return it once it has kept a block."""
+@contextmanager
+def fitting_heads(store, cluster, run):
+    """Yield a process that does fit-heads and has kept a block, and the folder that it keeps them in."""
     words = ["fit-heads", str(store.path), *LONG, "--run", run, "--ray", cluster.address]
     code = f"import sys; sys.argv = {words!r}; from mixed_signals.models.cli import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     folder = unfinished_path(store, run)
-    until(lambda: process.poll() is not None or list(folder.glob("*.npz")))
-    assert process.poll() is None, process.stderr.read()
-    return process, folder
+    with started(code) as process:
+        until(lambda: list(folder.glob("*.npz")), WAIT, alive=process)
+        yield process, folder
 
 
 def test_a_command_that_is_killed_goes_on_from_what_it_kept(store, cluster):
-    process, folder = started(store, cluster, "killed")
-    process.kill()
-    process.wait()
+    with fitting_heads(store, cluster, "killed") as (process, folder):
+        process.kill()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("heads/*") if ".tmp" not in path.name}
     ran = CliRunner().invoke(app, [str(store.path), *LONG, "--run", "killed", "--ray", cluster.address])
     assert ran.exit_code == 0, ran.exception
@@ -170,9 +159,7 @@ def test_a_command_that_is_killed_goes_on_from_what_it_kept(store, cluster):
     assert blocks
     ran = CliRunner().invoke(app, [str(store.path), *LONG, "--run", "local", "--jobs", "1"])
     assert ran.exit_code == 0, ran.exception
-    one, other = (load_run(store, name) for name in ("killed", "local"))
-    for table in ("predictions", "gates", "metrics"):
-        pd.testing.assert_frame_equal(getattr(one, table), getattr(other, table), check_exact=True)
+    assert_same(*(load_run(store, name) for name in ("killed", "local")))
 
 
 def load_folder(store, run):
@@ -180,14 +167,14 @@ def load_folder(store, run):
 
 
 def test_ctrl_c_ends_in_one_line_and_leaves_no_task(store, cluster):
-    process, folder = started(store, cluster, "stopped")
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1].strip().splitlines()
+    with fitting_heads(store, cluster, "stopped") as (process, folder):
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1].strip().splitlines()
     assert process.returncode == 1
     assert said[-1].startswith("error: interrupted; finished parts are kept")
     assert not any("Traceback" in line for line in said)
     assert list(folder.glob("*.npz"))
-    until(lambda: not fitting(*cluster.list_all_nodes()))
+    until(lambda: not fitting(*cluster.list_all_nodes()), WAIT)
 
 
 def prepared(store):
@@ -216,8 +203,7 @@ def test_what_a_block_cannot_do_is_said_as_on_one_machine(tmp_path, cluster):
     store = Store.create(tmp_path / "store", Corpus("made", table))
     for modality, rows in (("text", table), ("audio", table[table["group"] == "g3"])):
         X = np.random.default_rng(0).normal(size=(len(rows), 3))
-        np.savez(tmp_path / "x.npz", utterance_id=rows["utterance_id"].to_numpy(str), embedding=X)
-        import_features(store, tmp_path / "x.npz", modality, "x")
+        add_vectors(store, f"{modality}/x", X, rows["utterance_id"])
     words = [str(store.path), "--heads", "logistic", "--missing", "mask", "--folds", "2", "--no-refit"]
     said = [
         CliRunner().invoke(app, [*words, *flags]).exception

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_store import planted_store, utterance_table
+from small_store import add_vectors, planted_store, utterance_table
 from typer.testing import CliRunner
 
 from mixed_signals.models import load_head, predict, sweep
@@ -17,7 +17,6 @@ from mixed_signals.store import (
     Store,
     UsageError,
     folds,
-    import_features,
 )
 
 
@@ -39,8 +38,7 @@ def other_store(folder, seed=9, width=6, **kept):
     for modality in kept or {"text": None, "audio": None}:
         X = rng.normal(size=(40, width))
         X[:, 0] += np.where(truth == "warm", 1, -1) * (0.5 if modality == "text" else 1.25)
-        np.savez(folder / f"{modality}.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
-        import_features(store, folder / f"{modality}.npz", modality, "planted")
+        add_vectors(store, f"{modality}/planted", X)
     return store, truth
 
 
@@ -62,9 +60,7 @@ def test_rows_that_lack_a_modality_are_predicted_by_the_others_and_rows_without_
     origin, tmp_path
 ):
     store, _ = other_store(tmp_path, text=None)
-    ids = store.corpus.ids
-    np.savez(tmp_path / "half.npz", utterance_id=ids[:15].astype(str), embedding=np.zeros((15, 6)))
-    import_features(store, tmp_path / "half.npz", "audio", "planted")
+    add_vectors(store, "audio/planted", np.zeros((15, 6)), store.corpus.ids[:15])
     assert len(predict(store, origin, "first", "gated:audio")) == 15
     assert len(predict(store, origin, "first", "gated:text+audio")) == 40
 
@@ -150,9 +146,7 @@ def test_a_run_that_normalises_without_a_named_group_normalises_by_the_corpus_gr
 def test_a_store_without_the_column_that_a_run_normalises_by_is_refused(tmp_path, origin):
     table = utterance_table().assign(voice=lambda t: t["group"])
     store = Store.create(tmp_path / "s", Corpus("voices", table))
-    X = np.random.default_rng(0).normal(size=(96, 6))
-    np.savez(tmp_path / "x.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
-    import_features(store, tmp_path / "x.npz", "audio", "planted")
+    add_vectors(store, "audio/planted", np.random.default_rng(0).normal(size=(96, 6)))
     views = store.views(audio="planted")
     made = folds(views, 4, group="voice")
     sweep(views, ("logistic",), folds=made, group="voice", normalize=True, refit=True).save(store, "r")

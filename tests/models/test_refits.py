@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from small_store import planted_store, utterance_table
+from small_store import add_vectors, planted_store, utterance_table
 
 from mixed_signals.models import LogisticHead, sweep
 from mixed_signals.models.base import Fit, Problem
 from mixed_signals.models.intervals import group_codes
 from mixed_signals.models.refits import _Bags, bagged, by_feature_set, halved
-from mixed_signals.store import Corpus, Store, UsageError, folds, import_features
+from mixed_signals.store import Corpus, Store, UsageError, folds
 
 NAMES = dict.fromkeys(("text", "audio", "video"), "planted")
 PAIR = [("text",), ("text", "audio")]
@@ -97,8 +97,7 @@ def labelled_store(folder, change):
     table = change(utterance_table(96, 12))
     store = Store.create(folder / "s", Corpus("changed", table))
     X = np.random.default_rng(0).normal(size=(96, 1 if "narrow" in table else 4))
-    np.savez(folder / "x.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
-    import_features(store, folder / "x.npz", "audio", "x")
+    add_vectors(store, "audio/x", X)
     return store.views(audio="x")
 
 
@@ -140,11 +139,7 @@ def test_halves_share_no_column(views, made):
 def test_each_feature_set_has_models_of_its_own(tmp_path):
     """Of two feature sets of audio one carries the label, and the other is noise."""
     store = planted_store(tmp_path, 96, 12, {"audio": 4.0, "video": 0.5})
-    rng = np.random.default_rng(0)
-    np.savez(
-        tmp_path / "noise.npz", utterance_id=store.corpus.ids.astype(str), embedding=rng.normal(size=(96, 3))
-    )
-    import_features(store, tmp_path / "noise.npz", "audio", "noise")
+    add_vectors(store, "audio/noise", np.random.default_rng(0).normal(size=(96, 3)))
     several = [store.views(audio=name, video="planted") for name in ("planted", "noise")]
     cut = folds(several[0], 3)
     table = by_feature_set(several, "logistic", ("audio",), cut, n_jobs=1)

@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from small_store import planted_store, utterance_table
+from small_store import add_vectors, planted_store, utterance_table
 
 from mixed_signals.models.sentinels import group_majority, intraclass_correlation, majority
-from mixed_signals.store import Corpus, Fold, Store, Target, folds, import_features
+from mixed_signals.store import Corpus, Fold, Store, Target, folds
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +112,7 @@ def test_votes_do_not_change_the_sentinels(tmp_path):
     declared = (Target("crowd", "nominal", votes="any"),)
     corpus = Corpus("rated", table, pd.concat([ratings, other]), declared=declared)
     store = Store.create(tmp_path / "s", corpus)
-    np.savez(tmp_path / "x.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=np.ones((48, 3)))
-    import_features(store, tmp_path / "x.npz", "audio", "x")
+    add_vectors(store, "audio/x", np.ones((48, 3)))
     views = store.views(audio="x", target="crowd")
     ((_, _, P),) = majority(views, one_fold(views))
     expected = [(views.y[24:] == label).mean() for label in views.classes]

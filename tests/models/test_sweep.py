@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from small_store import planted_store, utterance_table
+from small_store import add_vectors, planted_store, utterance_table
 
 from mixed_signals.models import head_spec, load_head, sweep
 from mixed_signals.models.plan import all_subsets
-from mixed_signals.store import Corpus, Fold, Store, Target, UsageError, folds, import_features, load_run
+from mixed_signals.store import Corpus, Fold, Store, Target, UsageError, folds, load_run
 
 NAMES = dict.fromkeys(("text", "audio", "video"), "planted")
 
@@ -81,8 +81,7 @@ def test_a_class_that_has_votes_and_wins_nowhere_gets_a_probability_and_no_label
     corpus = Corpus("rated", table, pd.concat([ratings, other]), declared=declared)
     store = Store.create(tmp_path / "s", corpus)
     X = rng.normal(size=(96, 3)) + np.where(table["label"] == "warm", 2, -2)[:, None]
-    np.savez(tmp_path / "x.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
-    import_features(store, tmp_path / "x.npz", "audio", "x")
+    add_vectors(store, "audio/x", X)
     views = store.views(audio="x", target="crowd")
     predictions = sweep(views, ("logistic",), folds=folds(views, 4)).predictions
     fitted = predictions[predictions["head"] == "logistic"]
@@ -148,8 +147,7 @@ def test_a_model_says_nothing_of_rows_without_its_modalities(tmp_path):
     store = planted_store(tmp_path, n=120, strengths={"text": 2.0})
     ids = store.corpus.ids[::2]
     vectors = np.random.default_rng(0).normal(size=(len(ids), 3))
-    np.savez(tmp_path / "x.npz", utterance_id=ids.astype(str), embedding=vectors)
-    import_features(store, tmp_path / "x.npz", "audio", "half")
+    add_vectors(store, "audio/half", vectors, ids)
     views = store.views(text="planted", audio="half", missing="mask")
     assert len(views) == 120
     run = sweep(views, ("logistic", "gated"), folds=folds(views, 4), seeds=(0,))

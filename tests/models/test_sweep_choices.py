@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import pandas as pd
 import pytest
-from small_store import planted_store, utterance_table
+from small_store import add_vectors, planted_store, utterance_table
 
 from mixed_signals.models import head_spec, load_head, sweep
 from mixed_signals.models.keeping import unfinished
@@ -19,7 +19,6 @@ from mixed_signals.store import (
     Target,
     UsageError,
     folds,
-    import_features,
     load_run,
     predefined_folds,
 )
@@ -31,14 +30,12 @@ def store(tmp_path_factory):
     return planted_store(tmp_path_factory.mktemp("choices"), n=120, strengths=strengths)
 
 
-def add_vectors(store, folder, name, strength, modality="audio", seed=5):
-    """Import another feature set of the store's utterances, with the class in its first dimension."""
+def add_labelled(store, name, strength):
+    """Import another feature set of audio for the store's utterances, with the class in its first dimension."""
     table = store.corpus.utterances
-    X = np.random.default_rng(seed).normal(size=(len(table), 4))
+    X = np.random.default_rng(5).normal(size=(len(table), 4))
     X[:, 0] += np.where(table["label"] == "warm", strength, -strength) / 2
-    source = folder / f"{name}.npz"
-    np.savez(source, utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
-    import_features(store, source, modality, name)
+    add_vectors(store, f"audio/{name}", X)
 
 
 def test_partitions_change_the_folds_and_orders_and_seeds_do_not(store):
@@ -67,8 +64,7 @@ def test_each_fold_chooses_a_feature_set_by_its_training_rows(tmp_path):
     X = np.random.default_rng(3).normal(size=(120, 4))
     tempting = table.index.isin(made[0].test_ids)
     X[tempting, 0] += np.where(table["label"] == "warm", 20, -20)[tempting]
-    np.savez(tmp_path / "t.npz", utterance_id=table.index.to_numpy(str), embedding=X)
-    import_features(store, tmp_path / "t.npz", "audio", "tempting")
+    add_vectors(store, "audio/tempting", X, table.index)
     run = sweep(
         [store.views(audio=n) for n in ("tempting", "planted")], ("logistic",), folds=made, refit=True
     )
@@ -103,10 +99,7 @@ def test_normalisation_removes_what_a_group_adds_and_is_said_to_be_transductive(
     X = rng.normal(size=(160, 4))
     X[:, 0] += np.where(table["label"] == "warm", 1.2, -1.2)
     shift = rng.normal(size=8)[table["group"].str[1:].astype(int)] * 100
-    np.savez(
-        tmp_path / "v.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X + shift[:, None]
-    )
-    import_features(store, tmp_path / "v.npz", "audio", "voices")
+    add_vectors(store, "audio/voices", X + shift[:, None])
     views = store.views(audio="voices")
     made = folds(views, 4)
 
@@ -162,7 +155,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_an_uninterrupted_one(store):
     with unfinished(store, "long") as folder:
         first = []
         run = sweep(views, **call, keep=folder, on_progress=first.append)
-        assert first[0] == sum(done) - done[0] or first[0] > 0
+        assert first[0] == sum(done) > 0  # what was kept is told of at once
         assert all((folder / name).stat().st_mtime_ns == time for name, time in before.items())
         run.save(store, "long")
     assert not folder.exists()
@@ -232,7 +225,7 @@ def test_every_head_of_the_plan_is_in_one_block(store):
 def split_views(tmp_path, values):
     table = utterance_table(96, 8).assign(split=values)
     store = Store.create(tmp_path / "s", Corpus("split", table))
-    add_vectors(store, tmp_path, "x", 3.0)
+    add_labelled(store, "x", 3.0)
     return store.views(audio="x")
 
 
@@ -294,8 +287,7 @@ def test_every_kind_of_target_is_learnt(tmp_path, kind):
     X[:, 0] += 3 * signal
     X[:, 1] += 3 * np.abs(signal)
     for modality in ("audio", "video"):
-        np.savez(tmp_path / "x.npz", utterance_id=table["utterance_id"].to_numpy(str), embedding=X)
-        import_features(store, tmp_path / "x.npz", modality, "x")
+        add_vectors(store, f"{modality}/x", X)
     views = store.views(audio="x", video="x", target="goal")
     linear = "ridge" if kind == "interval" else "logistic"
     heads = (linear, "xgboost@max_trees=60", "gated", "gated-attention@epochs=2", "mean", "stacking")
@@ -308,7 +300,9 @@ def test_every_kind_of_target_is_learnt(tmp_path, kind):
     run.save(store, "kinds")
     again = load_run(store, "kinds")
     pd.testing.assert_frame_equal(again.predictions, run.predictions, check_dtype=False)
-    for path in store.run_path("kinds", "heads").iterdir():
+    saved = list(store.run_path("kinds", "heads").iterdir())
+    assert saved
+    for path in saved:
         load_head(path)
 
 
@@ -318,7 +312,7 @@ def test_a_run_is_not_finished_with_another_kind_of_target(tmp_path):
     table["rank"] = table["size"]
     declared = (Target("size", "nominal", ("a", "b", "c")), Target("rank", "ordinal", ("a", "c", "b")))
     store = Store.create(tmp_path / "s", Corpus("kinds", table, declared=declared))
-    add_vectors(store, tmp_path, "x", 3.0)
+    add_labelled(store, "x", 3.0)
     nominal, ordinal = (store.views(audio="x", target=name) for name in ("size", "rank"))
     made = folds(nominal, 3)
     sweep(nominal, ("logistic",), folds=made, keep=tmp_path / "k")
@@ -336,7 +330,7 @@ def test_a_call_that_failed_before_anything_was_kept_may_be_corrected(store, tmp
 
 def test_choosing_a_feature_set_where_nothing_can_be_held_out_is_an_error_of_one_line(tmp_path):
     store = planted_store(tmp_path, n=96, strengths={"audio": 2.5})
-    add_vectors(store, tmp_path, "other", 1.0)
+    add_labelled(store, "other", 1.0)
     several = [store.views(audio=name) for name in ("planted", "other")]
     of_class = [several[0].ids[several[0].y == label] for label in ("calm", "warm")]
     rest = np.concatenate([ids[1:] for ids in of_class])
