@@ -204,7 +204,9 @@ def check_folds(folds: Sequence[Fold], ids: np.ndarray) -> None:
     for fold in folds:
         both = [*fold.train_ids, *fold.test_ids]
         if unknown := [i for i in both if i not in known]:
-            raise UsageError(f"fold {fold.fold}: {len(unknown)} ids are not in the views, e.g. {unknown[:3]}")
+            raise UsageError(
+                f"fold {fold.fold}: {len(unknown)} ids are not in the views, e.g. {', '.join(map(str, unknown[:3]))}"
+            )
         if len(set(both)) < len(both):
             raise UsageError(
                 f"fold {fold.fold} of partition {fold.partition} names an utterance twice; "
@@ -285,7 +287,8 @@ def shared_groups(
     if not allowed:
         raise UsageError(
             f"{said}: scores would say how well speakers are known, not how well the target is; make folds with "
-            "mixed_signals.store.folds (fit-heads --group), or say --allow-shared-groups"
+            "mixed_signals.store.folds (fit-heads --group; where folds come with tuned features, finetune-encoders "
+            "again), or say --allow-shared-groups"
         )
     return [f"{said} (--allow-shared-groups)"]
 

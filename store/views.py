@@ -214,7 +214,9 @@ class Views:
             found = self._index.get_indexer(pd.Index(rows, dtype=object))
             unknown = sorted(set(rows[found < 0]))
             if unknown:
-                raise MixedSignalsError(f"{len(unknown)} ids are not in these views, e.g. {unknown[:3]}")
+                raise MixedSignalsError(
+                    f"{len(unknown)} ids are not in these views, e.g. {', '.join(map(str, unknown[:3]))}"
+                )
             kept = np.unique(found)
         return replace(
             self,

@@ -210,7 +210,7 @@ def _refuse_taught(views: Views, design: Design, group: str | None, family: Fami
     if taught := sorted(tested.intersection(encoder.trained_on)):
         raise UsageError(
             f"--{encoder.modality} {encoder.name}: its weights were trained on {len(taught)} of the utterances that "
-            f"would be tested, e.g. {taught[:3]}: begin with weights that saw none of them"
+            f"would be tested, e.g. {', '.join(taught[:3])}: begin with weights that saw none of them"
         )
     if group is None or design.kind == "split":
         return
@@ -218,8 +218,9 @@ def _refuse_taught(views: Views, design: Design, group: str | None, family: Fami
     known = {by_id[one] for one in by_id.keys() & encoder.trained_on}
     if shared := sorted(known.intersection(by_id[one] for one in tested)):
         raise UsageError(
-            f"--{encoder.modality} {encoder.name}: its weights were trained on others of {group} {shared[:3]}, of whom "
-            f"utterances would be tested ({len(shared)} in all): begin with weights that saw none of them"
+            f"--{encoder.modality} {encoder.name}: its weights were trained on others of {group} "
+            f"{', '.join(shared[:3])}, of whom utterances would be tested ({len(shared)} in all): begin with weights "
+            "that saw none of them"
         )
 
 
