@@ -12,7 +12,7 @@ from mixed_signals.extract.parcels import spool_folder
 from mixed_signals.extract.reads import Decoded, read_texts
 from mixed_signals.extract.workers import Workers
 
-Read = Callable[
+ReadRows = Callable[
     [Sequence[Clip], Mapping[int, Sequence[int]], float | None, Callable[[], None]], Iterator[Decoded]
 ]
 
@@ -59,7 +59,7 @@ def reading(
 
 
 @contextmanager
-def readers_at_work(readers: Sequence[Reader], workers: int, memory: int | None = None) -> Iterator[Read]:
+def readers_at_work(readers: Sequence[Reader], workers: int, memory: int | None = None) -> Iterator[ReadRows]:
     """Begin worker processes that read whatever they are given, again and again, until the block ends.
 
     Parameters
